@@ -1,0 +1,169 @@
+"""A checkpoint: a folder with everything that a prediction needs, model.safetensors and model.json. No pickle."""
+
+import hashlib
+import json
+import platform
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+import segue
+from segue.labels import Labels
+from segue.models import MODELS, create_model
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """What model.json says of the weights beside it."""
+
+    network: str
+    """Its name in the table of models, or the class of a module of one's own."""
+    labels: Labels
+    in_channels: int = 3
+    options: dict[str, Any] = field(default_factory=dict)
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Subtracted from each channel, whose values are 0 to 1; then the channel is divided by `std`."""
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    short_side: int = 0
+    """Images of other sizes are predicted with their shorter side resized to so many pixels; 0 leaves them as they are."""
+    recipe: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    """Command, commit, seed, hardware, hours and versions of the training."""
+    scores: dict[str, Any] = field(default_factory=dict)
+    """Scores by name of data set and split."""
+
+
+def save_checkpoint(folder: str | Path, model: nn.Module, card: Card) -> None:
+    """Write the checkpoint; one that stood there is replaced when the new one is complete."""
+    folder = Path(folder)
+    new = folder.with_name(folder.name + ".new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    data = safetensors.torch.save(weights)
+    (new / "model.safetensors").write_bytes(data)
+    write_card(new, card, hashlib.sha256(data).hexdigest())
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        new.rename(folder)
+        shutil.rmtree(old)
+    else:
+        new.rename(folder)
+
+
+def write_card(folder: Path, card: Card, sha256: str) -> None:
+    fields = {
+        "format": FORMAT,
+        "segue": segue.__version__,
+        **card.__dict__,
+        "labels": card.labels.to_json(),
+        "sha256": sha256,
+    }
+    (folder / "model.json").write_text(json.dumps(fields, indent=1) + "\n")
+
+
+def find_checkpoint(path: str | Path) -> Path | None:
+    """The checkpoint's folder: the path itself, the best of a run, or one of those that come with segue by name; None if there is none."""
+    path = Path(path)
+    for folder in (path, path / "best", Path(__file__).parent / "pretrained" / path):
+        if (folder / "model.json").exists() or (folder / "model.safetensors").exists():
+            return folder
+    return None
+
+
+def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> tuple[nn.Module, Card]:
+    """The network with its weights, in evaluation mode on the CPU, and its card.
+
+    `model` is needed for weights of a module of one's own, and given those weights. ValueError if the checkpoint is missing,
+    damaged, or of another kind.
+    """
+    folder = find_checkpoint(path)
+    if folder is None:
+        raise ValueError(
+            f"{path} is no checkpoint: that is a folder with model.json and model.safetensors, such as best/ in a run's folder"
+        )
+    card, sha256 = read_card(folder)
+    try:
+        data = (folder / "model.safetensors").read_bytes()
+        weights = safetensors.torch.load(data)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{folder / 'model.safetensors'} is missing or damaged: {error}; copy the checkpoint anew") from None
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise ValueError(f"{folder / 'model.safetensors'} is damaged, or is not what model.json describes; copy the checkpoint anew")
+    if model is None:
+        if card.network not in MODELS:
+            raise ValueError(
+                f"{folder} holds the weights of {card.network}, which is not one of segue's networks; "
+                "make that module and pass it: load_checkpoint(path, model=module)"
+            )
+        model = create_model(card.network, len(card.labels), card.in_channels, **card.options)
+    load_weights(model, weights, str(folder))
+    return model.eval(), card
+
+
+def read_card(folder: Path) -> tuple[Card, str]:
+    """The card, and the SHA-256 of the weights that it describes."""
+    try:
+        fields = json.loads((folder / "model.json").read_text())
+        if fields["format"] != FORMAT:
+            raise ValueError(
+                f"{folder / 'model.json'} has the format {fields['format']}, this segue reads {FORMAT}; use the segue that wrote it, "
+                f"{fields.get('segue', 'unknown')}"
+            )
+        names = [name for name in Card.__dataclass_fields__ if name not in ("labels", "mean", "std")]
+        card = Card(
+            labels=Labels.from_json(fields["labels"]),
+            mean=tuple(fields["mean"]),
+            std=tuple(fields["std"]),
+            **{name: fields[name] for name in names},
+        )
+        return card, fields["sha256"]
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{folder / 'model.json'} is missing or damaged ({type(error).__name__}: {error}); copy the checkpoint anew"
+        ) from None
+
+
+def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str) -> None:
+    """Give the model the weights; ValueError if a name is missing, unknown or of another shape."""
+    own = model.state_dict()
+    missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or unknown:
+        raise ValueError(
+            f"the weights of {source} do not fit {type(model).__name__}: "
+            f"{len(missing)} names missing ({', '.join(missing[:3])}), {len(unknown)} unknown ({', '.join(unknown[:3])})"
+        )
+    for name, tensor in weights.items():
+        if tensor.shape != own[name].shape:
+            raise ValueError(
+                f"the weights of {source} do not fit this {type(model).__name__}: {name} is {tuple(tensor.shape)} there and "
+                f"{tuple(own[name].shape)} here; the numbers of classes and channels must be equal"
+            )
+    model.load_state_dict(weights)
+
+
+def describe_machine() -> dict[str, Any]:
+    """The hardware and the versions that a result was obtained with."""
+    versions = {"segue": segue.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    if torch.cuda.is_available():
+        return {"hardware": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}", "versions": versions}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    return {"hardware": f"{torch.get_num_threads()} cores of {processor}", "versions": versions}
+
+
+def with_scores(card: Card, key: str, scores: dict[str, Any]) -> Card:
+    return replace(card, scores={**card.scores, key: scores})

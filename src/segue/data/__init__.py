@@ -1,0 +1,20 @@
+"""The table of data sets, and the ways from their files to batches."""
+
+from segue.data.camvid import CamVid
+from segue.data.samples import DataError, Samples
+from segue.suggest import did_you_mean
+
+DATASETS: dict[str, type[Samples]] = {
+    "camvid": CamVid,
+}
+
+
+def create_dataset(name: str, root: str = "", split: str = "train") -> Samples:
+    """The split of the data set of that name; ValueError if there is none such, or if its files are not as they should be."""
+    if name not in DATASETS:
+        raise ValueError(f'no data set "{name}"{did_you_mean(name, DATASETS)}')
+    if name == "streets":
+        return DATASETS[name](split)
+    if not root:
+        raise DataError(f"the data set {name} is read from files: say where with --root")
+    return DATASETS[name](root, split)

@@ -1,0 +1,137 @@
+"""From samples to batches: shuffled the same way whatever was interrupted, however many processes share the work."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from segue.data.samples import DataError
+from segue.data.transforms import Transform
+from segue.labels import IGNORE
+
+Key = tuple[int, int]
+"""(epoch, index): the randomness of a sample depends on nothing else but the seed."""
+
+
+class EpochSampler(Sampler[Key]):
+    """This process's share of every batch of an epoch, in an order drawn from the seed and the epoch.
+
+    Batches are the same for any number of processes: each takes every `processes`-th sample of a batch. What does not fill a
+    batch is left out of that epoch.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, process: int = 0, processes: int = 1) -> None:
+        if batch_size < 1 or batch_size % processes:
+            raise ValueError(f"batch_size (={batch_size}) must be a multiple of the {processes} devices that share a batch")
+        if length < batch_size:
+            raise DataError(f"the training split has {length} samples, fewer than batch_size (={batch_size}); use a smaller batch")
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.process, self.processes = process, processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length // self.batch_size * self.batch_size // self.processes
+
+    def __iter__(self) -> Iterator[Key]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        whole = self.length // self.batch_size * self.batch_size
+        for index in order[self.process : whole : self.processes]:
+            yield self.epoch, int(index)
+
+
+class TrainingSamples(Dataset[dict[str, Any]]):
+    """Augmented samples as tensors; every random draw is fixed by (seed, epoch, index)."""
+
+    def __init__(self, samples: Dataset[Any], transform: Transform | None, num_classes: int, seed: int) -> None:
+        self.samples, self.transform, self.num_classes, self.seed = samples, transform, num_classes, seed
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        epoch, index = key
+        with seeded(self.seed, epoch, index):
+            sample = self.samples[index]
+            if self.transform:
+                sample = self.transform(**sample)
+        return to_tensors(sample, index, self.num_classes, sample_name(self.samples, index))
+
+
+class EvaluationSamples(Dataset[dict[str, Any]]):
+    """Samples as they are, of one process's share: every sample once, none twice, for any number of processes."""
+
+    def __init__(self, samples: Dataset[Any], num_classes: int, process: int = 0, processes: int = 1) -> None:
+        self.samples, self.num_classes = samples, num_classes
+        self.indices = range(process, len(samples), processes)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        index = self.indices[position]
+        return to_tensors(self.samples[index], index, self.num_classes, sample_name(self.samples, index))
+
+
+def training_loader(
+    samples: TrainingSamples, batch_size: int, workers: int, process: int = 0, processes: int = 1
+) -> DataLoader[dict[str, Any]]:
+    """Batches with image uint8 (N, C, H, W), mask uint8 (N, H, W) and index (N,); batch_size is that of all processes together."""
+    sampler = EpochSampler(len(samples.samples), batch_size, samples.seed, process, processes)  # type: ignore[arg-type]
+    return DataLoader(
+        samples, batch_size // processes, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )  # fmt: skip
+
+
+def evaluation_loader(samples: EvaluationSamples, workers: int) -> DataLoader[dict[str, Any]]:
+    """Batches of one, since images may differ in size."""
+    return DataLoader(samples, 1, num_workers=workers, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available())
+
+
+class seeded:
+    """Within: Python's, NumPy's and torch's (CPU) random numbers follow from the numbers given; afterwards they go on as before."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
+
+    def __enter__(self) -> None:
+        self.before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(self.seed)
+        np.random.seed(self.seed)
+        torch.default_generator.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        random.setstate(self.before[0])
+        np.random.set_state(self.before[1])
+        torch.set_rng_state(self.before[2])
+
+
+def to_tensors(sample: dict[str, Any], index: int, num_classes: int, name: str) -> dict[str, Any]:
+    """Check a sample, and turn its image to (C, H, W); DataError with its name if it breaks the contract."""
+    image, mask = np.asarray(sample["image"]), np.asarray(sample["mask"])
+    if image.ndim != 3 or image.dtype != np.uint8:
+        raise DataError(f"{name}: the image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, C) of uint8")
+    if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
+        raise DataError(
+            f"{name}: the mask has the shape {mask.shape} and the type {mask.dtype}; it must be {image.shape[:2]} of uint8, "
+            "one class number for each pixel of the image"
+        )
+    worst = int(mask.max(initial=0, where=mask != IGNORE))
+    if worst >= num_classes:
+        raise DataError(
+            f"{name}: the mask has the label {worst}, but there are {num_classes} classes, 0 to {num_classes - 1}; "
+            f"map it to a class or to {IGNORE}, which is ignored"
+        )
+    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+    return {"image": torch.from_numpy(channels_first), "mask": torch.from_numpy(mask.copy()), "index": index}
+
+
+def sample_name(samples: Dataset[Any], index: int) -> str:
+    """What the data set calls the sample, or its number."""
+    name = getattr(samples, "name", None)
+    return str(name(index)) if callable(name) else f"sample {index}"
+
+

@@ -1,0 +1,38 @@
+"""The sample contract: what every data set gives."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from segue.labels import Labels, Mask
+
+Sample = dict[str, NDArray[Any]]
+"""image uint8 (H, W, C) and mask uint8 (H, W); depth float32 (H, W) in metres and instances uint16 (H, W) where the data has them."""
+
+
+class DataError(ValueError):
+    """The data are missing, incomplete, or not what they should be; the message names the file and the ways out."""
+
+
+class Samples(Dataset[Sample]):
+    """A data set: samples by number, what their labels mean, and a name for each that a person can find again.
+
+    A subclass defines __len__ and __getitem__ and sets `labels`.
+    """
+
+    labels: Labels
+
+    def __len__(self) -> int:
+        raise TypeError(f"{type(self).__name__} has no length: a data set must define __len__")
+
+    def mask(self, index: int) -> Mask:
+        """The sample's mask alone, for counting labels."""
+        return self[index]["mask"]
+
+    def name(self, index: int) -> str:
+        """The file, or whatever else tells a person which sample this is."""
+        return f"sample {index}"
+
+    def check(self, index: int) -> None:
+        """Raise DataError if the sample cannot be used; quicker than to load it, where that is possible."""

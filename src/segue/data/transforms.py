@@ -1,0 +1,102 @@
+"""Augmentation of uint8 samples. A transform is called as transform(image=..., mask=...) and returns such a dict."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.labels import IGNORE, Image
+
+Transform = Callable[..., dict[str, Any]]
+"""Takes a sample's arrays by name and returns them by name: Albumentations' convention, so its pipelines fit too."""
+
+# How each array of a sample is moved: its interpolation, and what stands where no picture was.
+GEOMETRY = {
+    "image": (cv2.INTER_LINEAR, 0),
+    "mask": (cv2.INTER_NEAREST, IGNORE),
+    "depth": (cv2.INTER_NEAREST, 0),
+    "instances": (cv2.INTER_NEAREST, 0),
+}
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random scale, crop, mirror image and colours. The randomness is that of Python's `random`.
+
+    The geometry is one warp, so that every array is read once; a mask takes its nearest label or, outside the picture, 255.
+    """
+
+    crop: tuple[int, int]
+    """(height, width) of what comes out, in pixels."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """The picture is enlarged by a factor between these two, evenly drawn on a logarithmic axis."""
+    flip: bool = True
+    """Mirror left and right, half of the time."""
+    jitter: float = 0.0
+    """Brightness, contrast and saturation are each multiplied by 1 - jitter to 1 + jitter."""
+
+    def __post_init__(self) -> None:
+        if min(self.crop) < 1:
+            raise ValueError(f"crop (={self.crop}) must be a height and a width of at least 1 pixel")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale (={self.scale}) must be a smallest and a largest factor, both above 0")
+        if not 0 <= self.jitter < 1:
+            raise ValueError(f"jitter (={self.jitter}) must be at least 0 and below 1")
+
+    def __call__(self, **sample: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        height, width = sample["image"].shape[:2]
+        matrix = self.draw_geometry(height, width)
+        moved = {name: warp(array, matrix, self.crop, *GEOMETRY[name]) for name, array in sample.items()}
+        if self.jitter:
+            moved["image"] = jitter_colors(moved["image"], self.jitter)
+        return moved
+
+    def draw_geometry(self, height: int, width: int) -> NDArray[np.float64]:
+        """The 2x3 matrix that takes a pixel of the crop to its place in a picture of height x width."""
+        scale = float(np.exp(random.uniform(*np.log(self.scale))))
+        top = random_offset(height * scale, self.crop[0])
+        left = random_offset(width * scale, self.crop[1])
+        x_step, x_first = 1 / scale, (left + 0.5) / scale - 0.5
+        if self.flip and random.random() < 0.5:
+            x_step, x_first = -x_step, width - 1 - x_first
+        return np.array([[x_step, 0, x_first], [0, 1 / scale, (top + 0.5) / scale - 0.5]])
+
+
+def random_offset(whole: float, part: int) -> float:
+    """Where a window of `part` pixels begins: anywhere inside, or, where it is larger than the whole, anywhere around it.
+
+    A whole number where nothing is scaled, so that pixels are then copied and not blended.
+    """
+    room = whole - part
+    offset = random.uniform(min(0.0, room), max(0.0, room))
+    return float(round(offset))
+
+
+def warp(array: NDArray[Any], matrix: NDArray[np.float64], size: tuple[int, int], interpolation: int, fill: int) -> NDArray[Any]:
+    """The array (H, W) or (H, W, C) seen through `matrix` (from the result's pixels to the array's); `fill` outside."""
+    return cv2.warpAffine(
+        array,
+        matrix,
+        size[::-1],
+        flags=interpolation | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(fill,) * 4,
+    ).reshape(*size, *array.shape[2:])
+
+
+def jitter_colors(image: Image, amount: float) -> Image:
+    """Random brightness, contrast and (for RGB) saturation, all in one matrix applied to uint8."""
+    brightness, contrast, saturation = (random.uniform(1 - amount, 1 + amount) for _ in range(3))
+    channels = image.shape[2]
+    if channels == 3:
+        grey = np.array([0.299, 0.587, 0.114])
+        colors = saturation * np.eye(3) + (1 - saturation) * grey  # each row adds to 1: grey stays grey
+    else:
+        colors = np.eye(channels)
+    middle = image.mean() * (1 - contrast)  # contrast turns about the mean
+    matrix = np.column_stack([contrast * colors, np.full(channels, middle)]) * brightness
+    return cv2.transform(image, matrix).reshape(image.shape)

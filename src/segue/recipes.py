@@ -1,0 +1,123 @@
+"""Recipes: what to train on what, with the values of the papers."""
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+from segue.suggest import did_you_mean
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a training goes. `segue train RECIPE --field value` overrides any of it."""
+
+    network: str
+    """A network of `segue models`."""
+    data: str
+    """A data set: streets, camvid, cityscapes or folder."""
+    epochs: int
+    """Passes over the training split."""
+    batch_size: int
+    """Images a step, over all devices together."""
+    learning_rate: float
+    """The largest one, where the schedule varies it."""
+
+    root: str = ""
+    """The folder of the data set."""
+    options: dict[str, str] = field(default_factory=dict)
+    """Options of the network by name, such as padding same."""
+    init: str = ""
+    """A checkpoint whose weights to start from."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    """Weight decay is added to the gradient in sgd and adam, and is decoupled in adamw."""
+    momentum: float = 0.9
+    """Of sgd; the first beta of the others."""
+    weight_decay: float = 0.0
+    schedule: Literal["constant", "poly", "one_cycle"] = "constant"
+    """poly: (1 - progress)^0.9. one_cycle: up by a cosine for the first 15 %, then down to nothing by another."""
+    loss: Literal["mean", "sum", "weights"] = "mean"
+    """What the summed cross entropy is divided by: the pixels that count; nothing; the weights of the pixels that count."""
+    class_weights: Literal["none", "median_frequency", "enet"] = "none"
+    """none; SegNet's median frequency; ENet's 1 / ln(enet_c + share)."""
+    enet_c: float = 1.02
+    crop: tuple[int, int] = (360, 480)
+    """Height and width of the training crops, in pixels."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """The smallest and the largest random scale."""
+    flip: bool = True
+    """Mirror half of the training images."""
+    jitter: float = 0.0
+    """Random brightness, contrast and saturation, as a share."""
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    """Subtracted from each channel, whose values are 0 to 1."""
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    """Each channel is then divided by this."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    """Lightning's name of the floating-point precision."""
+    compile: bool = False
+    """Compile the network with torch.compile: a minute at the start, then faster steps."""
+    validate_every: int = 1
+    """Epochs between two scorings of the validation split; the last epoch is always scored."""
+    minutes: float = 0.0
+    """Stop after the epoch in which so many minutes of training are over; 0 sets no limit."""
+    workers: int = 2
+    """Processes that load data, for each device."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "validate_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} (={getattr(self, name)}) must be at least 1")
+        for name in ("learning_rate", "momentum", "weight_decay", "minutes", "workers", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} (={getattr(self, name)}) must not be negative")
+        if len(self.mean) != len(self.std):
+            raise ValueError(f"mean (={self.mean}) and std (={self.std}) must have one number for each channel")
+        if 0 in self.std:
+            raise ValueError(f"std (={self.std}) must not be 0: images are divided by it")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Recipe":
+        """The recipe of a saved dict; ValueError for a field that recipes do not have."""
+        for name in fields:
+            if name not in cls.__dataclass_fields__:
+                raise ValueError(f'no recipe field "{name}"{did_you_mean(name, cls.__dataclass_fields__)}')
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+ENET_CAMVID = Recipe(
+    network="enet",
+    data="camvid",
+    epochs=300,
+    batch_size=10,
+    optimizer="adam",
+    learning_rate=5e-4,
+    weight_decay=2e-4,
+    loss="weights",
+    class_weights="enet",
+    crop=(360, 480),
+)
+
+RECIPES: dict[str, Recipe] = {
+    # The paper's (section 5.1), without the first stage that trains the encoder alone.
+    "enet-camvid": ENET_CAMVID,
+    # For two cores: softer weights, more varied crops, one cycle of the learning rate.
+    "enet-camvid-fast": replace(
+        ENET_CAMVID, epochs=150, optimizer="adamw", learning_rate=4e-3, weight_decay=1e-2, schedule="one_cycle", enet_c=1.1,
+        crop=(184, 240), scale=(0.5, 1.5), jitter=0.25, compile=True, validate_every=10,
+    ),
+    # Drawn scenes, for a first run without any data.
+    "enet-streets": replace(
+        ENET_CAMVID, data="streets", epochs=12, optimizer="adamw", learning_rate=5e-3, schedule="one_cycle", crop=(144, 192),
+        minutes=2.0,
+    ),
+}  # fmt: skip
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name; ValueError with the nearest names if there is none."""
+    if name not in RECIPES:
+        raise ValueError(f'no recipe "{name}"{did_you_mean(name, RECIPES)}')
+    return RECIPES[name]
