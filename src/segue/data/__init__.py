@@ -1,11 +1,19 @@
 """The table of data sets, and the ways from their files to batches."""
 
+from collections.abc import Callable
+
 from segue.data.camvid import CamVid
+from segue.data.cityscapes import Cityscapes
+from segue.data.folder import Folder
 from segue.data.samples import DataError, Samples
+from segue.data.streets import Streets
 from segue.suggest import did_you_mean
 
-DATASETS: dict[str, type[Samples]] = {
+DATASETS: dict[str, Callable[..., Samples]] = {
     "camvid": CamVid,
+    "cityscapes": Cityscapes,
+    "folder": Folder,
+    "streets": Streets,
 }
 
 

@@ -1,15 +1,17 @@
 """Samples in files: an image and a mask of class numbers for each."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from segue.data.samples import DataError, Sample, Samples
-from segue.images import IMAGE_SUFFIXES, image_size, read_image, read_mask
+from segue.images import IMAGE_SUFFIXES, ImageError, check_image, read_image, read_mask
 from segue.labels import IGNORE, Labels, Mask
 
 Pair = tuple[Path, Path]
+T = TypeVar("T")
 
 
 class FileSamples(Samples):
@@ -32,14 +34,14 @@ class FileSamples(Samples):
 
     def __getitem__(self, index: int) -> Sample:
         image_path, mask_path = self.pairs[index]
-        image, mask = read_image(image_path), self.mask(index)
+        image, mask = read(image_path, read_image), self.mask(index)
         if image.shape[:2] != mask.shape:
             raise DataError(size_message(image_path, image.shape[1::-1], mask_path, mask.shape[::-1]))
         return {"image": image, "mask": mask}
 
     def mask(self, index: int) -> Mask:
         path = self.pairs[index][1]
-        stored = read_mask(path)
+        stored = read(path, read_mask)
         wrong = np.flatnonzero((np.bincount(stored.reshape(-1), minlength=256) > 0) & ~self.known)
         if len(wrong):
             raise DataError(
@@ -52,28 +54,48 @@ class FileSamples(Samples):
         return str(self.pairs[index][0])
 
     def check(self, index: int) -> None:
-        """Raise DataError unless the image can be opened and the mask fits it, labels included; the image is not decoded."""
+        """Raise DataError unless the image is whole and the mask fits it, labels included."""
         image_path, mask_path = self.pairs[index]
-        size, mask = image_size(image_path), self.mask(index)
+        size, mask = read(image_path, check_image), self.mask(index)
         if size != mask.shape[::-1]:
             raise DataError(size_message(image_path, size, mask_path, mask.shape[::-1]))
 
 
+def read(path: Path, reader: Callable[[Path], T]) -> T:
+    try:
+        return reader(path)
+    except ImageError as error:
+        raise DataError(str(error)) from None
+
+
 def pair_files(images: Path, masks: Path, help: str) -> list[Pair]:
     """Each image in the folder with the mask of the same stem; DataError, ending in `help`, if any is missing or alone."""
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise DataError(f"there is no folder {folder}; {help}")
-    image_files = {path.stem: path for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    mask_files = {path.stem: path for path in sorted(masks.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
-    if not image_files:
-        raise DataError(f"{images} has no images ({', '.join(IMAGE_SUFFIXES)}); {help}")
-    for here, there, folder in ((image_files, mask_files, masks), (mask_files, image_files, images)):
-        alone = sorted(here.keys() - there.keys())
+    return pair(files_by_stem(images, help), files_by_stem(masks, help), help)
+
+
+def files_by_stem(folder: Path, help: str) -> dict[str, Path]:
+    """The images of a folder in the order of their names; hidden files are passed over."""
+    if not folder.is_dir():
+        raise DataError(f"there is no folder {folder}; {help}")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
+            if path.stem in files:
+                raise DataError(f"{files[path.stem]} and {path} differ in the suffix alone; keep one of them")
+            files[path.stem] = path
+    if not files:
+        raise DataError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)}); {help}")
+    return files
+
+
+def pair(images: Mapping[str, Path], masks: Mapping[str, Path], help: str) -> list[Pair]:
+    """Each image with the mask of the same key; DataError, ending in `help`, if any is alone."""
+    for here, there, what in ((images, masks, "mask"), (masks, images, "image")):
+        alone = [path for key, path in here.items() if key not in there]
         if alone:
             more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            raise DataError(f"{here[alone[0]]}{more} has no partner of the same name in {folder}; {help}")
-    return [(image_files[stem], mask_files[stem]) for stem in image_files]
+            raise DataError(f"{alone[0]}{more} has no {what} of the same name; {help}")
+    return [(image, masks[key]) for key, image in images.items()]
 
 
 def size_message(image: Path, image_size: tuple[int, ...], mask: Path, mask_size: tuple[int, ...]) -> str:

@@ -1,7 +1,7 @@
 """From samples to batches: shuffled the same way whatever was interrupted, however many processes share the work."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from segue.data.samples import DataError
 from segue.data.transforms import Transform
-from segue.labels import IGNORE
+from segue.labels import IGNORE, Image, Mask
 
 Key = tuple[int, int]
 """(epoch, index): the randomness of a sample depends on nothing else but the seed."""
@@ -27,7 +27,7 @@ class EpochSampler(Sampler[Key]):
         if batch_size < 1 or batch_size % processes:
             raise ValueError(f"batch_size (={batch_size}) must be a multiple of the {processes} devices that share a batch")
         if length < batch_size:
-            raise DataError(f"the training split has {length} samples, fewer than batch_size (={batch_size}); use a smaller batch")
+            raise DataError(f"the training split has {length} samples, fewer than batch_size (={batch_size}); make it smaller")
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.process, self.processes = process, processes
         self.epoch = 0
@@ -53,11 +53,13 @@ class TrainingSamples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, index = key
+        name = sample_name(self.samples, index)
         with seeded(self.seed, epoch, index):
             sample = self.samples[index]
             if self.transform:
+                check_arrays(sample, name)
                 sample = self.transform(**sample)
-        return to_tensors(sample, index, self.num_classes, sample_name(self.samples, index))
+        return to_tensors(sample, index, self.num_classes, name)
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
@@ -78,7 +80,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 def training_loader(
     samples: TrainingSamples, batch_size: int, workers: int, process: int = 0, processes: int = 1
 ) -> DataLoader[dict[str, Any]]:
-    """Batches with image uint8 (N, C, H, W), mask uint8 (N, H, W) and index (N,); batch_size is that of all processes together."""
+    """Batches with image uint8 (N, C, H, W), mask uint8 (N, H, W), index (N,); batch_size is that of all processes together."""
     sampler = EpochSampler(len(samples.samples), batch_size, samples.seed, process, processes)  # type: ignore[arg-type]
     return DataLoader(
         samples, batch_size // processes, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
@@ -92,7 +94,7 @@ def evaluation_loader(samples: EvaluationSamples, workers: int) -> DataLoader[di
 
 
 class seeded:
-    """Within: Python's, NumPy's and torch's (CPU) random numbers follow from the numbers given; afterwards they go on as before."""
+    """Within, the random numbers of Python, NumPy and torch (CPU) follow from the given ones; afterwards all go on as before."""
 
     def __init__(self, *numbers: int) -> None:
         self.seed = int(np.random.SeedSequence(numbers).generate_state(1)[0])
@@ -111,14 +113,7 @@ class seeded:
 
 def to_tensors(sample: dict[str, Any], index: int, num_classes: int, name: str) -> dict[str, Any]:
     """Check a sample, and turn its image to (C, H, W); DataError with its name if it breaks the contract."""
-    image, mask = np.asarray(sample["image"]), np.asarray(sample["mask"])
-    if image.ndim != 3 or image.dtype != np.uint8:
-        raise DataError(f"{name}: the image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, C) of uint8")
-    if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
-        raise DataError(
-            f"{name}: the mask has the shape {mask.shape} and the type {mask.dtype}; it must be {image.shape[:2]} of uint8, "
-            "one class number for each pixel of the image"
-        )
+    image, mask = check_arrays(sample, name)
     worst = int(mask.max(initial=0, where=mask != IGNORE))
     if worst >= num_classes:
         raise DataError(
@@ -129,9 +124,23 @@ def to_tensors(sample: dict[str, Any], index: int, num_classes: int, name: str) 
     return {"image": torch.from_numpy(channels_first), "mask": torch.from_numpy(mask.copy()), "index": index}
 
 
+def check_arrays(sample: Any, name: str) -> tuple[Image, Mask]:
+    """The image and the mask of a sample; DataError with its name unless their shapes and types are as they should be."""
+    if not isinstance(sample, Mapping) or not {"image", "mask"} <= sample.keys():
+        came = f"a dict of {', '.join(map(str, sample))}" if isinstance(sample, Mapping) else f"a {type(sample).__name__}"
+        raise DataError(f"{name}: the sample is {came}; it must be a dict with image and mask")
+    image, mask = np.asarray(sample["image"]), np.asarray(sample["mask"])
+    if image.ndim != 3 or image.dtype != np.uint8:
+        raise DataError(f"{name}: the image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, C), uint8")
+    if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
+        raise DataError(
+            f"{name}: the mask has the shape {mask.shape} and the type {mask.dtype}; it must be {image.shape[:2]} of uint8, "
+            "one class number for each pixel of the image"
+        )
+    return image, mask
+
+
 def sample_name(samples: Dataset[Any], index: int) -> str:
     """What the data set calls the sample, or its number."""
     name = getattr(samples, "name", None)
     return str(name(index)) if callable(name) else f"sample {index}"
-
-

@@ -8,7 +8,7 @@ from torch.utils.data import Dataset
 from segue.labels import Labels, Mask
 
 Sample = dict[str, NDArray[Any]]
-"""image uint8 (H, W, C) and mask uint8 (H, W); depth float32 (H, W) in metres and instances uint16 (H, W) where the data has them."""
+"""image uint8 (H, W, C), mask uint8 (H, W); where the data have them, depth float32 (H, W) in metres, instances uint16 (H, W)."""
 
 
 class DataError(ValueError):

@@ -48,6 +48,9 @@ class Augment:
             raise ValueError(f"jitter (={self.jitter}) must be at least 0 and below 1")
 
     def __call__(self, **sample: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        unknown = sample.keys() - GEOMETRY.keys()
+        if unknown:
+            raise ValueError(f"a sample has {', '.join(sorted(unknown))}, but Augment knows {', '.join(GEOMETRY)} alone")
         height, width = sample["image"].shape[:2]
         matrix = self.draw_geometry(height, width)
         moved = {name: warp(array, matrix, self.crop, *GEOMETRY[name]) for name, array in sample.items()}
@@ -99,4 +102,4 @@ def jitter_colors(image: Image, amount: float) -> Image:
         colors = np.eye(channels)
     middle = image.mean() * (1 - contrast)  # contrast turns about the mean
     matrix = np.column_stack([contrast * colors, np.full(channels, middle)]) * brightness
-    return cv2.transform(image, matrix).reshape(image.shape)
+    return np.asarray(cv2.transform(image, matrix), np.uint8).reshape(image.shape)

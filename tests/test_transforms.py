@@ -1,0 +1,238 @@
+"""Augmentation: what moves together stays together, and nothing is invented."""
+
+import random
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from segue.data.transforms import Augment
+
+Sample = dict[str, NDArray[Any]]
+
+
+def draw(augment: Augment, seed: int, **sample: NDArray[Any]) -> Sample:
+    random.seed(seed)
+    return augment(**sample)
+
+
+def numbered(height: int, width: int, channels: int = 3) -> Sample:
+    """A sample whose every array tells the pixels apart."""
+    place = np.arange(height * width).reshape(height, width)
+    image = np.random.default_rng(0).integers(1, 256, (height, width, channels), np.uint8)
+    return {
+        "image": image,
+        "mask": (place % 19).astype(np.uint8),
+        "depth": (place + 1).astype(np.float32) / 7,
+        "instances": (place + 1).astype(np.uint16),
+    }
+
+
+def blobs(height: int, width: int) -> NDArray[np.uint8]:
+    """A mask of large round regions of the classes 1 to 9 on class 0, which keeps the border."""
+    mask = np.zeros((height, width), np.uint8)
+    rng = np.random.default_rng(0)
+    for label in range(1, 10):
+        y, x = rng.integers(20, (height - 20, width - 20))
+        cv2.circle(mask, (int(x), int(y)), 15, label, cv2.FILLED)
+    return mask
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_nothing_to_do_changes_nothing(channels: int) -> None:
+    sample = numbered(20, 30, channels)
+    result = draw(Augment((20, 30), flip=False), 0, **sample)
+    assert result.keys() == sample.keys()
+    for name, array in sample.items():
+        assert result[name].dtype == array.dtype
+        assert np.array_equal(result[name], array)
+
+
+def test_flip_mirrors_exactly_half_of_the_time() -> None:
+    sample = numbered(20, 31)
+    flips = 0
+    for seed in range(200):
+        result = draw(Augment((20, 31)), seed, **sample)
+        flipped = not np.array_equal(result["image"], sample["image"])
+        flips += flipped
+        for name, array in sample.items():
+            assert np.array_equal(result[name], array[:, ::-1] if flipped else array)
+    assert 70 < flips < 130
+
+
+def test_crops_come_from_everywhere() -> None:
+    sample = numbered(8, 10)
+    corners = set()
+    for seed in range(400):
+        result = draw(Augment((5, 6), flip=False), seed, **sample)
+        top, left = divmod(int(result["instances"][0, 0]) - 1, 10)
+        corners.add((top, left))
+        for name, array in sample.items():
+            assert np.array_equal(result[name], array[top : top + 5, left : left + 6])
+    assert corners == {(top, left) for top in range(4) for left in range(5)}
+
+
+def test_padding_is_ignored() -> None:
+    sample = numbered(8, 10)
+    places = set()
+    for seed in range(50):
+        result = draw(Augment((12, 16), flip=False), seed, **sample)
+        rows, columns = np.nonzero(result["instances"])
+        top, left = rows.min(), columns.min()
+        places.add((top, left))
+        inside = np.zeros((12, 16), bool)
+        inside[top : top + 8, left : left + 10] = True
+        assert np.array_equal(result["mask"][inside], sample["mask"].reshape(-1))
+        assert np.all(result["mask"][~inside] == 255)
+        for name in ("image", "depth", "instances"):
+            assert np.array_equal(result[name][inside].reshape(sample[name].shape), sample[name])
+            assert not result[name][~inside].any()
+    assert len(places) > 10
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_scale_2_shows_half_the_field(axis: int) -> None:
+    place = np.indices((40, 60), np.uint8)[axis]
+    length = place.shape[axis]
+    firsts = set()
+    for seed in range(200):
+        result = draw(Augment((40, 60), scale=(2, 2), flip=False), seed, image=place[..., None], mask=place)
+        places, counts = np.unique(result["mask"].take(20, 1 - axis), return_counts=True)
+        assert np.array_equal(places, np.arange(places[0], places[0] + len(places)))
+        assert len(places) in (length // 2, length // 2 + 1)
+        assert np.all(counts[1:-1] == 2)
+        firsts.add(int(places[0]))
+    assert {min(firsts), max(firsts)} == {0, length // 2}  # to both ends, and not beyond
+
+
+def test_scale_below_1_shows_more() -> None:
+    sample = numbered(40, 60)
+    result = draw(Augment((20, 30), scale=(0.5, 0.5), flip=False), 0, **sample)
+    assert np.all(result["mask"] != 255)
+    assert np.ptp(result["instances"] % 60) >= 58
+
+
+def test_scale_is_drawn_from_the_whole_range() -> None:
+    place = np.tile(np.arange(200, dtype=np.uint8), (20, 1))
+    augment = Augment((10, 100), scale=(0.5, 2), flip=False)
+    factors = []
+    for seed in range(300):
+        row = draw(augment, seed, image=place[..., None], mask=place)["mask"][5].astype(int)
+        factors.append(99 / (row[-1] - row[0]))
+    assert min(factors) == pytest.approx(0.5, abs=0.02)
+    assert max(factors) == pytest.approx(2, abs=0.06)
+    assert np.mean(np.array(factors) < 1) == pytest.approx(0.5, abs=0.1)  # as often smaller as larger
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_image_and_mask_stay_aligned(channels: int) -> None:
+    mask = blobs(120, 160)
+    image = np.repeat(mask[..., None] * 25, channels, axis=2)
+    for seed in range(20):
+        result = draw(Augment((90, 130), scale=(0.5, 2)), seed, image=image, mask=mask)
+        assert result["image"].shape == (90, 130, channels)
+        assert result["image"].dtype == np.uint8
+        moved = result["mask"]
+        shown = np.where(moved == 255, 0, moved)
+        inner = cv2.erode(shown, np.ones((5, 5))) == cv2.dilate(shown, np.ones((5, 5)))
+        inner[:2] = inner[-2:] = inner[:, :2] = inner[:, -2:] = False
+        assert inner.mean() > 0.5
+        assert np.array_equal(result["image"][inner], np.repeat(shown[..., None] * 25, channels, axis=2)[inner])
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_image_and_mask_have_their_edges_at_the_same_place(axis: int) -> None:
+    mask = np.zeros((120, 160), np.uint8)
+    stripes = mask if axis == 0 else mask.T
+    for start in (10, 31, 50, 77):
+        stripes[start : start + 9] = 1
+    for seed in range(20):
+        result = draw(Augment((260, 330), scale=(0.5, 2)), seed, image=mask[..., None] * 200, mask=mask)
+        middle = result["image"][..., 0].max(axis=1 - axis).astype(int)
+        found = (result["mask"] == 1).any(axis=1 - axis)
+        clear = np.abs(middle - 100) > 7  # a 32th of a pixel from the edge, OpenCV's grid
+        assert clear.mean() > 0.9
+        assert np.array_equal((middle > 100)[clear], found[clear])
+        assert found.any()
+
+
+def test_no_class_is_invented() -> None:
+    mask = np.where(blobs(60, 80) > 0, 7, 3).astype(np.uint8)
+    mask[:10] = 255
+    seen: set[int] = set()
+    for seed in range(50):
+        result = draw(Augment((70, 90), scale=(0.5, 2), jitter=0.5), seed, image=np.zeros((60, 80, 3), np.uint8), mask=mask)
+        seen |= {*np.unique(result["mask"]).tolist()}
+    assert seen == {3, 7, 255}
+
+
+def test_large_instance_numbers_are_kept() -> None:
+    instances = np.array([[0, 300], [40000, 65535]], np.uint16).repeat(20, 0).repeat(20, 1)
+    image, mask = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    result = draw(Augment((40, 40), scale=(1.3, 1.3)), 0, image=image, mask=mask, instances=instances)
+    assert result["instances"].dtype == np.uint16
+    assert {*np.unique(result["instances"])} == {0, 300, 40000, 65535}
+
+
+def test_draws_are_those_of_pythons_random() -> None:
+    sample = numbered(30, 40)
+    augment = Augment((20, 20), scale=(0.5, 2), jitter=0.4)
+    for seed in range(10):
+        first, again, other = (draw(augment, number, **sample) for number in (seed, seed, seed + 1))
+        assert all(np.array_equal(first[name], again[name]) for name in sample)
+        assert not np.array_equal(first["image"], other["image"])
+
+
+class TestJitter:
+    def test_changes_the_image_alone(self) -> None:
+        sample = numbered(20, 30)
+        result = draw(Augment((20, 30), flip=False, jitter=0.4), 1, **sample)
+        assert not np.array_equal(result["image"], sample["image"])
+        for name in ("mask", "depth", "instances"):
+            assert np.array_equal(result[name], sample[name])
+
+    def test_grey_stays_grey(self) -> None:
+        image = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+        for seed in range(20):
+            result = draw(Augment((16, 16), flip=False, jitter=0.5), seed, image=image, mask=image[..., 0])["image"].astype(int)
+            assert np.ptp(result, axis=2).max() <= 1
+
+    @pytest.mark.parametrize("channels", [1, 3, 4, 6])
+    def test_keeps_within_its_amount(self, channels: int) -> None:
+        flat = np.full((4, 4, channels), 100, np.uint8)
+        results = [draw(Augment((4, 4), jitter=0.2), seed, image=flat, mask=flat[..., 0])["image"] for seed in range(200)]
+        assert results[0].shape == flat.shape
+        assert results[0].dtype == np.uint8
+        assert 80 <= np.min(results) <= 83
+        assert 117 <= np.max(results) <= 120
+
+    def test_saturation_fades_and_strengthens_colors(self) -> None:
+        # Contrast and brightness scale the difference of two greys and that of two channels alike; saturation only the latter.
+        image = np.array([[(80, 80, 80), (140, 140, 140), (140, 100, 80)]], np.uint8)
+        saturations = []
+        for seed in range(100):
+            dark, light, color = draw(Augment((1, 3), flip=False, jitter=0.3), seed, image=image, mask=image[..., 0])["image"][0]
+            saturations.append(np.ptp(color) / (light[0] - dark[0]))
+        assert 0.65 < min(saturations) < 0.75
+        assert 1.25 < max(saturations) < 1.35
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop": (0, 5)}, r"crop \(=\(0, 5\)\)"),
+        ({"crop": (5, 5), "scale": (2, 1)}, r"scale \(=\(2, 1\)\)"),
+        ({"crop": (5, 5), "scale": (0, 1)}, r"scale \(=\(0, 1\)\)"),
+        ({"crop": (5, 5), "jitter": 1}, r"jitter \(=1\)"),
+    ],
+)
+def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Augment(**settings)
+
+
+def test_unknown_array() -> None:
+    with pytest.raises(ValueError, match="a sample has weights, but Augment knows image, mask"):
+        Augment((20, 30))(**numbered(20, 30), weights=np.zeros((20, 30)))
