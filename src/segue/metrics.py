@@ -1,12 +1,11 @@
 """Scores from one confusion matrix over a whole set: acc, acc_cls, iu, mean_iu, fw_iu (Long et al., CVPR 2015, section 5)."""
 
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -17,25 +16,30 @@ class ConfusionMatrix:
     """Counts of pixels by true class (row) and predicted class (column), int64, over as many images as one likes.
 
     Pixels whose truth is 255 are not counted, whatever is predicted there. A class that is neither in the truth nor predicted has
-    the iu nan and is left out of mean_iu, as the Cityscapes evaluator does; a class that is predicted but not in the truth has iu 0.
-    Scores are shares, 0 to 1; nan where nothing was counted.
+    the iu nan and is left out of mean_iu, as the Cityscapes evaluator does; one that is predicted but not in the truth has the
+    iu 0. Scores are shares, 0 to 1; nan where nothing was counted.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
+        if not 1 <= len(names) <= IGNORE:
+            raise ValueError(f"names (={len(names)} of them) must be 1 to {IGNORE} class names")
         self.names = tuple(names)
         self.counts: NDArray[np.int64] = np.zeros((len(self.names), len(self.names)), np.int64)
 
     def update(self, truth: ArrayLike, prediction: ArrayLike) -> None:
-        """Count one or more label maps of integers, of any one shape; ValueError, and nothing counted, if a label is no class."""
+        """Count one or more label maps of integers (or bools: 0 and 1), of any one shape, as arrays or tensors on the CPU.
+
+        ValueError, and nothing counted, if a pixel's truth is neither a class nor 255, or a counted pixel's prediction no class.
+        """
         truth, prediction = as_labels("truth", truth), as_labels("prediction", prediction)
         if truth.shape != prediction.shape:
             raise ValueError(f"truth has the shape {truth.shape}, but prediction {prediction.shape}; they must be equal")
-        pairs = np.zeros((256, 256), np.int64)
-        count_pairs(truth.reshape(-1), prediction.reshape(-1), pairs)
         classes = len(self.names)
-        counted = np.delete(pairs, IGNORE, axis=0)
-        reject_others("truth", counted.sum(axis=1), classes)
-        reject_others("prediction", counted.sum(axis=0), classes)
+        if not (fits_a_byte(truth) and fits_a_byte(prediction)):
+            reject_others(truth, prediction, classes)  # if nothing is wrong, what does not fit is where nothing is counted
+        pairs = count_pairs(truth, prediction, classes)
+        if pairs[classes].any() or pairs[:classes, classes].any():
+            reject_others(truth, prediction, classes)
         self.counts += pairs[:classes, :classes]
 
     def __add__(self, other: "ConfusionMatrix") -> "ConfusionMatrix":
@@ -88,52 +92,56 @@ class ConfusionMatrix:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "ConfusionMatrix":
         matrix = cls(fields["names"])
-        counts = np.array(fields["counts"], np.int64)
-        if counts.shape != matrix.counts.shape or (counts < 0).any():
-            raise ValueError(f"counts (shape {counts.shape}) must be {matrix.counts.shape}, one count a pair of classes, none negative")
-        matrix.counts = counts
+        counts = np.array(fields["counts"])
+        if counts.shape != matrix.counts.shape or counts.dtype.kind != "i" or (counts < 0).any():
+            wanted = f"{matrix.counts.shape} of whole numbers, one a pair of classes, none negative"
+            raise ValueError(f"counts (shape {counts.shape} of {counts.dtype}) must be {wanted}")
+        matrix.counts = counts.astype(np.int64)
         return matrix
 
     def save(self, path: str | Path) -> None:
         """Write the matrix as JSON; a file that was there is replaced whole or not at all."""
         temporary = Path(f"{path}.tmp")
         temporary.write_text(json.dumps(self.to_json()))
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "ConfusionMatrix":
         try:
             return cls.from_json(json.loads(Path(path).read_text()))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} holds no confusion matrix: {error}") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} holds no confusion matrix: {type(error).__name__} {error}") from None
 
 
-def as_labels(what: str, values: ArrayLike) -> NDArray[np.uint8]:
-    """The labels as uint8, without a copy where they are."""
+def as_labels(what: str, values: ArrayLike) -> NDArray[Any]:
     labels = np.asarray(values)
-    if labels.dtype.kind not in "iu":
-        raise ValueError(f"{what} has the type {labels.dtype}; label maps are of integers")
-    if labels.dtype != np.uint8:
-        wrong = np.unique(labels[(labels < 0) | (labels > 255)])
+    if labels.dtype.kind not in "biu":
+        raise ValueError(f"{what} has the type {labels.dtype}; label maps are of integers (take the argmax of scores)")
+    return labels
+
+
+def fits_a_byte(labels: NDArray[Any]) -> bool:
+    """Whether all are 0 to 255, that is, none has a bit above the eighth."""
+    return labels.dtype == np.uint8 or bool(0 <= np.bitwise_or.reduce(labels, axis=None) <= 255)
+
+
+def reject_others(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> None:
+    """ValueError if a label that is to be counted is no class."""
+    counted = truth != IGNORE
+    for what, labels in (("truth", truth[counted]), ("prediction", prediction[counted])):
+        wrong, pixels = np.unique(labels[(labels < 0) | (labels >= classes)], return_counts=True)
         if len(wrong):
-            raise ValueError(f"{what} has the label {', '.join(map(str, wrong[:5]))}; labels are 0 to 254, and {IGNORE} is ignored")
-        labels = labels.astype(np.uint8)
-    return np.ascontiguousarray(labels)
-
-
-def reject_others(what: str, pixels: NDArray[np.int64], classes: int) -> None:
-    """ValueError if any of the labels `classes` and above was counted."""
-    wrong = [f"{label} ({pixels[label]:,} pixels)" for label in range(classes, len(pixels)) if pixels[label]]
-    if wrong:
-        raise ValueError(
-            f"{what} has the label {', '.join(wrong[:5])}, but there are {classes} classes, 0 to {classes - 1}; "
-            f"map other labels to a class, or to {IGNORE} in the truth to ignore them"
-        )
+            found = ", ".join(f"{label} ({many:,} pixels)" for label, many in zip(wrong[:5], pixels[:5], strict=True))
+            raise ValueError(
+                f"{what} has the label {found}, but there are {classes} classes, 0 to {classes - 1}; "
+                f"map other labels to a class, or to {IGNORE} in the truth to ignore them"
+            )
 
 
 def divide(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     """part / whole, nan where whole is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+    shares: NDArray[np.float64] = np.full(np.shape(whole), np.nan)
+    return np.divide(part, whole, out=shares, where=np.asarray(whole) > 0)
 
 
 def mean(values: NDArray[np.float64]) -> float:
@@ -142,20 +150,47 @@ def mean(values: NDArray[np.float64]) -> float:
     return float(present.mean()) if len(present) else float("nan")
 
 
-@numba.njit(cache=True, nogil=True)  # type: ignore[misc]
-def count_pairs(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], pairs: NDArray[np.int64]) -> None:
-    """Add to pairs[t, p] the number of places with truth t and prediction p.
+def count_pairs(truth: NDArray[Any], prediction: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """Pixels by truth (row) and prediction (column): each class, then all labels that are no class; a last row has the ignored
+    pixels. Of each label only the low byte is looked at."""
+    column = np.minimum(np.arange(256, dtype=np.uintp), classes)
+    row = column * (classes + 1)
+    row[IGNORE] = (classes + 1) ** 2
+    lanes = np.zeros((4, (classes + 2) * (classes + 1)), np.int64)
+    flat = [np.ascontiguousarray(labels, np.uint8).reshape(-1) for labels in (truth, prediction)]
+    compiled_count()(*flat, row, column, lanes)
+    pairs: NDArray[np.int64] = lanes.sum(axis=0).reshape(classes + 2, classes + 1)
+    return pairs
 
-    Neighbours are mostly alike, and a counter that was just written is slow to read: so four neighbours have four counters.
-    """
-    lanes = np.zeros((4, 65536), np.uint32)
-    whole = len(truth) - len(truth) % 4
-    for start in range(0, whole, 4):
-        for lane in range(4):
-            i = start + lane
-            lanes[lane, np.uint32(truth[i]) << 8 | prediction[i]] += 1
+
+def count(truth: Any, prediction: Any, row: Any, column: Any, lanes: Any) -> None:
+    """Add 1 at row[t] + column[p] for each pixel, in any of four lanes: a counter that was just written is slow to read, and
+    neighbours are mostly alike. Where 64 neighbours are all alike, which is most of a map of real things, add 64."""
+    whole = len(truth) - len(truth) % 64
+    for start in range(0, whole, 64):
+        t, p = truth[start], prediction[start]
+        differences = np.uint8(0)
+        for i in range(start, start + 64):
+            differences |= (truth[i] ^ t) | (prediction[i] ^ p)
+        if differences == 0:
+            lanes[0, row[t] + column[p]] += 64
+            continue
+        for i in range(start, start + 64, 4):
+            for lane in range(4):
+                lanes[lane, row[truth[i + lane]] + column[prediction[i + lane]]] += 1
     for i in range(whole, len(truth)):
-        lanes[0, np.uint32(truth[i]) << 8 | prediction[i]] += 1
-    for code in range(65536):
-        total = np.int64(lanes[0, code]) + lanes[1, code] + lanes[2, code] + lanes[3, code]
-        pairs[code >> 8, code & 255] += total
+        lanes[0, row[truth[i]] + column[prediction[i]]] += 1
+
+
+@cache
+def compiled_count() -> Callable[..., None]:
+    """`count` as machine code, kept on the disk between runs where that can be; numba, slow to import, is only needed here."""
+    import numba
+
+    labels = numba.types.Array(numba.uint8, 1, "C", readonly=True)
+    table = numba.types.Array(numba.uintp, 1, "C", readonly=True)
+    signature = numba.void(labels, labels, table, table, numba.int64[:, ::1])
+    try:
+        return numba.njit(signature, cache=True, nogil=True)(count)
+    except (OSError, RuntimeError):  # no folder for it can be written
+        return numba.njit(signature, nogil=True)(count)
