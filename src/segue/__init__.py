@@ -1,3 +1,46 @@
 """segue: semantic segmentation on PyTorch."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from segue.checkpoint import load_checkpoint, save_checkpoint
+    from segue.data import create_dataset
+    from segue.evaluation import evaluate
+    from segue.inference import Predictor
+    from segue.labels import Labels
+    from segue.losses import cross_entropy
+    from segue.metrics import ConfusionMatrix
+    from segue.models import create_model, list_models
+    from segue.recipes import Recipe, get_recipe
+    from segue.training import train
+
+# Each public name with its module, which is imported when the name is first used.
+PUBLIC = {
+    "ConfusionMatrix": "segue.metrics",
+    "Labels": "segue.labels",
+    "Predictor": "segue.inference",
+    "Recipe": "segue.recipes",
+    "create_dataset": "segue.data",
+    "create_model": "segue.models",
+    "cross_entropy": "segue.losses",
+    "evaluate": "segue.evaluation",
+    "get_recipe": "segue.recipes",
+    "list_models": "segue.models",
+    "load_checkpoint": "segue.checkpoint",
+    "save_checkpoint": "segue.checkpoint",
+    "train": "segue.training",
+}
+__all__ = list(PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module 'segue' has no attribute {name!r}")
+    return getattr(import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC])

@@ -73,7 +73,7 @@ def write_card(folder: Path, card: Card, sha256: str) -> None:
 
 
 def find_checkpoint(path: str | Path) -> Path | None:
-    """The checkpoint's folder: the path itself, the best of a run, or one of those that come with segue by name; None if there is none."""
+    """The checkpoint's folder: the path itself, the best of a run, or one that comes with segue; None if there is none."""
     path = Path(path)
     for folder in (path, path / "best", Path(__file__).parent / "pretrained" / path):
         if (folder / "model.json").exists() or (folder / "model.safetensors").exists():
@@ -99,7 +99,7 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> tuple[n
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{folder / 'model.safetensors'} is missing or damaged: {error}; copy the checkpoint anew") from None
     if hashlib.sha256(data).hexdigest() != sha256:
-        raise ValueError(f"{folder / 'model.safetensors'} is damaged, or is not what model.json describes; copy the checkpoint anew")
+        raise ValueError(f"{folder / 'model.safetensors'} is damaged, or not what model.json describes; copy the checkpoint anew")
     if model is None:
         if card.network not in MODELS:
             raise ValueError(
@@ -117,8 +117,8 @@ def read_card(folder: Path) -> tuple[Card, str]:
         fields = json.loads((folder / "model.json").read_text())
         if fields["format"] != FORMAT:
             raise ValueError(
-                f"{folder / 'model.json'} has the format {fields['format']}, this segue reads {FORMAT}; use the segue that wrote it, "
-                f"{fields.get('segue', 'unknown')}"
+                f"{folder / 'model.json'} has the format {fields['format']}, this segue reads {FORMAT}; "
+                f"use the segue that wrote it, {fields.get('segue', 'unknown')}"
             )
         names = [name for name in Card.__dataclass_fields__ if name not in ("labels", "mean", "std")]
         card = Card(

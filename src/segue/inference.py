@@ -18,6 +18,8 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
+        self.scale: Tensor
+        self.offset: Tensor
         scale, offset = 1 / (255 * np.array(std)), -np.array(mean) / np.array(std)
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
@@ -73,7 +75,9 @@ class Predictor:
         """The class number of each pixel, uint8 (H, W), of an image uint8 (H, W, C)."""
         channels = self.normalize.scale.shape[1]
         if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
-            raise ValueError(f"image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, {channels}) of uint8")
+            raise ValueError(
+                f"image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, {channels}) of uint8"
+            )
         size = image.shape[0], image.shape[1]
         x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
         x = resize_image(self.normalize(x), self.working_size(*size))

@@ -38,7 +38,7 @@ class Labels:
         if len(self.palette) != len(self.names):
             raise ValueError(f"palette has {len(self.palette)} colours for {len(self.names)} names; give one for each class")
         if self.categories and len(self.categories) != len(self.names):
-            raise ValueError(f"categories has {len(self.categories)} entries for {len(self.names)} names; give one for each class")
+            raise ValueError(f"categories has {len(self.categories)} entries for {len(self.names)} names; give one for each")
 
     def __len__(self) -> int:
         return len(self.names)

@@ -84,7 +84,8 @@ class Recipe:
         for name in fields:
             if name not in cls.__dataclass_fields__:
                 raise ValueError(f'no recipe field "{name}"{did_you_mean(name, cls.__dataclass_fields__)}')
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        return cls(**values)
 
 
 ENET_CAMVID = Recipe(

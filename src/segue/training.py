@@ -6,11 +6,12 @@ import logging
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -64,8 +65,9 @@ def train(
     devices, nodes: 0 takes what torchrun says, or else one device on one node.
     resume: go on with the run in `out` after the last epoch that it finished.
 
-    The folder holds recipe.json, metrics.csv, tensorboard/, the checkpoints best/ (by validation mean IU) and last/, and resume.ckpt.
-    ValueError for data or an `out` that cannot be used; FloatingPointError, naming the files of the batch, if the loss is not finite.
+    The folder holds recipe.json, metrics.csv, tensorboard/, the checkpoints best/ (by validation mean IU) and last/,
+    and resume.ckpt. ValueError for data or an `out` that cannot be used; FloatingPointError, naming the batch's files, if the
+    loss is not finite.
     """
     out = Path(out)
     quiet_lightning()
@@ -73,7 +75,7 @@ def train(
     val_data = val_data if val_data is not None else create_dataset(recipe.data, recipe.root, "val")
     labels = labels or getattr(train_data, "labels", None)
     if labels is None:
-        raise ValueError("the training data have no attribute `labels`; pass labels=Labels.from_names([...]) with the class names")
+        raise ValueError("the training data have no attribute `labels`; pass labels=Labels.from_names([...])")
     for split, samples in (("training", train_data), ("validation", val_data)):
         check_samples(samples, split)
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
@@ -85,8 +87,24 @@ def train(
     task = Task(recipe, network, labels, train_data, val_data, transform)
     prepare_folder(out, recipe, resume)
     trainer = make_trainer(recipe, KeepRun(out, recipe, record), devices, nodes)
-    trainer.fit(task, ckpt_path=str(out / "resume.ckpt") if resume and (out / "resume.ckpt").exists() else None)
+    try:
+        trainer.fit(task, ckpt_path=str(out / "resume.ckpt") if resume and (out / "resume.ckpt").exists() else None)
+    except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(f"stopped; go on with: segue train --resume {out}", flush=True)
+        raise KeyboardInterrupt from None
     return out
+
+
+def load_recipe(run: str | Path) -> Recipe:
+    """The recipe of a run's folder; ValueError if that is no run."""
+    path = Path(run) / "recipe.json"
+    try:
+        return Recipe.from_json(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise ValueError(f"{run} is no run: it has no recipe.json; name the folder that was given to --out") from None
+    except (TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 class Task(pl.LightningModule):
@@ -101,6 +119,7 @@ class Task(pl.LightningModule):
         self.train_data, self.val_data = train_data, val_data
         self.transform_samples = transform or Augment(recipe.crop, recipe.scale, recipe.flip, recipe.jitter)
         self.normalize = Normalize(recipe.mean, recipe.std)
+        self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights(recipe, train_data, len(labels)), persistent=False)
         supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
@@ -141,8 +160,8 @@ class Task(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], number: int) -> None:
-        prediction = label_maps(self.network, self.normalize(batch["image"]), batch["mask"].shape[-2:]).cpu().numpy()
         truth = batch["mask"].cpu().numpy()
+        prediction = label_maps(self.network, self.normalize(batch["image"]), truth.shape[-2:]).cpu().numpy()
         self.matrix.update(truth, prediction)
         if number < PICTURED:
             image = batch["image"][0].permute(1, 2, 0).cpu().numpy()
@@ -185,24 +204,27 @@ class KeepRun(Callback):
     def on_validation_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         if isinstance(trainer.logger, TensorBoardLogger) and isinstance(task, Task) and task.pictured and trainer.is_global_zero:
             title = f"epoch {trainer.current_epoch + 1}, validation mean IU {task.matrix.mean_iu:.3f}"
-            sheet = contact_sheet(task.pictured, task.labels, title, task.matrix.iu)
+            sheet = contact_sheet(task.pictured, task.labels, title, task.matrix.iu.tolist())
             trainer.logger.experiment.add_image("predictions", sheet, trainer.global_step, dataformats="HWC")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         now = time.monotonic()
         self.seconds, self.started = self.seconds + now - self.started, now
-        if isinstance(task, Task) and trainer.is_global_zero:
-            self.keep(trainer, task)
-        part = self.out / "resume.ckpt.part"
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            os.replace(part, self.out / "resume.ckpt")
+        try:
+            if isinstance(task, Task) and trainer.is_global_zero:
+                self.keep(trainer, task)
+            part = self.out / "resume.ckpt.part"
+            trainer.save_checkpoint(part)
+            if trainer.is_global_zero:
+                part.replace(self.out / "resume.ckpt")
+        except OSError as error:
+            raise OSError(f"{self.out} cannot be written ({error}); mend that, then: segue train --resume {self.out}") from error
         over = bool(self.recipe.minutes) and self.seconds > 60 * self.recipe.minutes
         trainer.should_stop = trainer.strategy.broadcast(over)
 
     def keep(self, trainer: pl.Trainer, task: Task) -> None:
         epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
-        validated = task.matrix.counts.any() and epoch % trainer.check_val_every_n_epoch == 0
+        validated = task.matrix.counts.any() and epoch % (trainer.check_val_every_n_epoch or 1) == 0
         scores = task.matrix.scores() if validated else {}
         row = {
             "epoch": epoch,
@@ -316,7 +338,7 @@ def check_samples(samples: Any, split: str) -> None:
 
 def progress(description: str) -> Callable[[Any], Any]:
     """A progress bar for a sequence, on the first process, gone when it is done."""
-    if rank_zero_only.rank:
+    if rank_zero_only.rank:  # type: ignore[attr-defined]
         return iter
     return lambda sequence: track(sequence, description, transient=True)
 
@@ -336,7 +358,9 @@ def prepare_folder(out: Path, recipe: Recipe, resume: bool) -> None:
         saved = replace(recipe, root=str(Path(recipe.root).resolve()) if recipe.root else "")
         (out / "recipe.json").write_text(json.dumps(saved.to_json(), indent=1) + "\n")
     except OSError as error:
-        raise ValueError(f"{out} cannot be written ({error.strerror}); choose another folder, or make room or the right to write") from None
+        raise ValueError(
+            f"{out} cannot be written ({error.strerror}); choose a folder with room and the right to write"
+        ) from None
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
@@ -371,4 +395,5 @@ def quiet_lightning() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")

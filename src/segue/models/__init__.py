@@ -6,10 +6,12 @@ from typing import Any
 
 from segue.layers import SegmentationModel
 from segue.models.enet import ENet
+from segue.models.unet import UNet
 from segue.suggest import did_you_mean
 
 MODELS: dict[str, type[SegmentationModel]] = {
     "enet": ENet,
+    "unet": UNet,
 }
 
 

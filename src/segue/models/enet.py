@@ -27,7 +27,7 @@ class ENet(SegmentationModel):
     def __init__(self, num_classes: int, in_channels: int = 3) -> None:
         super().__init__(num_classes, in_channels)
         if in_channels > 15:
-            raise ValueError(f"in_channels (={in_channels}) must be at most 15: the initial block has 16 maps, pooled image included")
+            raise ValueError(f"in_channels (={in_channels}) must be at most 15: the image is among the initial block's 16 maps")
         self.initial = InitialBlock(in_channels)
         self.down1 = Downsample(16, 64, dropout=0.01)
         self.stage1 = nn.Sequential(*[Bottleneck(64, regular(16), dropout=0.01) for _ in range(4)])

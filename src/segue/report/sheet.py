@@ -26,9 +26,7 @@ class Row:
     name: str = ""
 
 
-def contact_sheet(
-    rows: Sequence[Row], labels: Labels, title: str, iu: Sequence[float] | None = None, width: int = 1280
-) -> Image:
+def contact_sheet(rows: Sequence[Row], labels: Labels, title: str, iu: Sequence[float] | None = None, width: int = 1280) -> Image:
     """An RGB picture, `width` pixels wide, with a row of four pictures for each of `rows` and a legend of the classes.
 
     Errors are red on the pale image; what is not counted is black there. `iu` puts each class's score into the legend.
@@ -65,7 +63,8 @@ def row_of_pictures(row: Row, labels: Labels, cell: int) -> Image:
     size = (cell, max(1, round(cell * height / width)))
     smooth = cv2.INTER_AREA if cell < width else cv2.INTER_LINEAR
     gap = np.full((size[1], GAP, 3), 255, np.uint8)
-    pictures = [cv2.resize(row.image[..., :3] if row.image.shape[2] >= 3 else row.image[..., :1].repeat(3, 2), size, interpolation=smooth)]
+    rgb = row.image[..., :3] if row.image.shape[2] >= 3 else row.image[..., :1].repeat(3, 2)
+    pictures = [cv2.resize(rgb, size, interpolation=smooth)]
     for picture in (labels.colorize(row.truth), labels.colorize(row.prediction), error_map(row)):
         pictures += [gap, cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST_EXACT)]
     return np.concatenate(pictures, axis=1)
@@ -74,15 +73,15 @@ def row_of_pictures(row: Row, labels: Labels, cell: int) -> Image:
 def error_map(row: Row) -> Image:
     """Red where the prediction is wrong, black where the truth is void, the image in pale grey elsewhere."""
     grey = row.image.mean(axis=2, keepdims=True).repeat(3, axis=2)
-    picture = 160 + grey * (95 / 255)
+    picture: Image = (160 + grey * (95 / 255)).astype(np.uint8)
     picture[row.prediction != row.truth] = WRONG
     picture[row.truth == IGNORE] = UNCOUNTED
-    return picture.astype(np.uint8)
+    return picture
 
 
 def overlay(image: Image, mask: Mask, labels: Labels, strength: float = 0.55) -> Image:
     """The image (H, W, 3) tinted with the colours of its labels (H, W)."""
-    return cv2.addWeighted(image, 1 - strength, labels.colorize(mask), strength, 0)
+    return cv2.addWeighted(image, 1 - strength, labels.colorize(mask), strength, 0).astype(np.uint8)
 
 
 def font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:

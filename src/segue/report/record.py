@@ -1,0 +1,96 @@
+"""The record of an evaluation: scores.json for machines, README.md and a contact sheet for people."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segue.checkpoint import Card
+from segue.data.samples import Samples
+from segue.images import write_image
+from segue.inference import Predictor
+from segue.metrics import ConfusionMatrix
+from segue.report.sheet import Row, contact_sheet
+
+RULE = (
+    "Shares of the pixels that are not void, from one confusion matrix over all images. "
+    "A class in neither truth nor prediction is left out of the means."
+)
+PICTURED = 6
+
+
+def score_table(matrix: ConfusionMatrix) -> list[tuple[str, str, str, str]]:
+    """Rows of (class, IU, accuracy, share of the pixels), in percent, with a header and the means."""
+    pixels = matrix.counts.sum(axis=1)
+    share = pixels / max(1, pixels.sum())
+    rows = [("class", "IU", "accuracy", "pixels")]
+    for name, iu, acc, part in zip(matrix.names, matrix.iu, matrix.acc_per_class, share, strict=True):
+        rows.append((name, percent(iu), percent(acc), percent(float(part))))
+    rows.append(("mean of the classes", percent(matrix.mean_iu), percent(matrix.acc_cls), ""))
+    rows.append(("weighted by pixels", percent(matrix.fw_iu), percent(matrix.acc), ""))
+    return rows
+
+
+def write_record(
+    folder: Path, matrix: ConfusionMatrix, predictor: Predictor, samples: Samples, card: Card, evaluation: dict[str, Any]
+) -> Path:
+    """Write scores.json, sheet.jpg and README.md into the folder; gives the sheet's path.
+
+    `evaluation` tells what was scored: data, split, command, seconds, hardware, versions.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = {
+        **evaluation,
+        "images": len(samples),
+        "rule": RULE,
+        "scores": matrix.scores(),
+        "iu": {name: none_if_nan(iu) for name, iu in zip(matrix.names, matrix.iu, strict=True)},
+        "confusion": matrix.to_json(),
+        "network": card.network,
+        "recipe": card.recipe,
+        "training": card.training,
+    }
+    (folder / "scores.json").write_text(json.dumps(fields, indent=1) + "\n")
+    where = f"{card.network} on {evaluation['data']} {evaluation['split']}"
+    title = f"{where}: mean IU {matrix.mean_iu:.3f} over {len(samples)} images"
+    sheet = folder / "sheet.jpg"
+    write_image(sheet, contact_sheet(pictured(predictor, samples), samples.labels, title, matrix.iu.tolist()))
+    (folder / "README.md").write_text(as_markdown(title, matrix, fields, card.training))
+    return sheet
+
+
+def pictured(predictor: Predictor, samples: Samples) -> list[Row]:
+    """Samples at even distances from the first to the last, not chosen by how well they go."""
+    rows = []
+    for index in sorted({round(i) for i in np.linspace(0, len(samples) - 1, PICTURED)}):
+        sample = samples[index]
+        name = Path(samples.name(index)).name
+        rows.append(Row(sample["image"], sample["mask"], predictor(sample["image"]), name))
+    return rows
+
+
+def as_markdown(title: str, matrix: ConfusionMatrix, fields: dict[str, Any], training: dict[str, Any]) -> str:
+    header, *body = score_table(matrix)
+    table = [header, ("---", "---:", "---:", "---:"), *body]
+    lines = [f"# {title}", "", "![contact sheet](sheet.jpg)", ""]
+    lines += ["| " + " | ".join(row) + " |" for row in table]
+    lines += ["", f"In percent. {RULE}", "", "| scored | |", "| --- | --- |"]
+    lines += [f"| {name} | {fields[name]} |" for name in ("command", "images", "seconds", "hardware")]
+    while training:
+        lines += ["", "| trained | |", "| --- | --- |"]
+        names = ("command", "commit", "seed", "epochs", "hours", "hardware")
+        lines += [f"| {name} | {training[name]} |" for name in names if name in training]
+        versions = ", ".join(f"{name} {version}" for name, version in training.get("versions", {}).items())
+        lines += [f"| versions | {versions} |"]
+        training = training.get("started_from", {})
+        lines += ["", "It started from the weights of:"] if training else []
+    return "\n".join(lines) + "\n"
+
+
+def percent(share: float) -> str:
+    return "-" if np.isnan(share) else f"{100 * share:.1f}"
+
+
+def none_if_nan(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
