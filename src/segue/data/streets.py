@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from segue.data.samples import Sample, Samples
-from segue.data.transforms import Transform
 from segue.labels import IGNORE, Labels
 
 STREETS = Labels(("road", "sidewalk", "building", "pole", "sign", "tree", "sky", "car", "person"), (
@@ -58,8 +57,7 @@ class Streets(Samples):
 
     labels = STREETS
 
-    def __init__(self, split: str = "train", count: int | None = None, size: tuple[int, int] = (240, 320), seed: int = 0,
-                 transform: Transform | None = None) -> None:  # fmt: skip
+    def __init__(self, split: str = "train", count: int | None = None, size: tuple[int, int] = (240, 320), seed: int = 0) -> None:
         if split not in COUNTS:
             raise ValueError(f"split (={split!r}) must be one of {', '.join(COUNTS)}")
         if count is not None and count < 1:
@@ -68,7 +66,7 @@ class Streets(Samples):
             raise ValueError(f"size (={size}) must be (height, width), each at least 32")
         if seed < 0:
             raise ValueError(f"seed (={seed}) must be at least 0")
-        self.split, self.count, self.size, self.seed, self.transform = split, count or COUNTS[split], size, seed, transform
+        self.split, self.count, self.size, self.seed = split, count or COUNTS[split], size, seed
 
     def __len__(self) -> int:
         return self.count
@@ -76,8 +74,7 @@ class Streets(Samples):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.count:
             raise IndexError(f"index (={index}) must be 0 to {self.count - 1}")
-        sample = Scene(np.random.default_rng([self.seed, list(COUNTS).index(self.split), index]), self.size).draw()
-        return self.transform(**sample) if self.transform else sample
+        return Scene(np.random.default_rng([self.seed, list(COUNTS).index(self.split), index]), self.size).draw()
 
     def name(self, index: int) -> str:
         return f"streets/{self.split} scene {index}"
@@ -110,7 +107,7 @@ class Scene:
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
         self.rng = rng
         self.sky, self.light, self.dark, self.clouds, self.haze, self.lamps, self.rain = self.pick(WEATHERS[:2] + WEATHERS)
-        self.light, self.glow = np.array(self.light), 1 / np.array(self.light) if self.lamps else 1.0  # what glows keeps its colour
+        self.light, self.glow = np.array(self.light), 1 / np.array(self.light) if self.lamps else 1.0  # glowing colours stay
         self.half, self.walks = self.between(3.2, 6.0), {side: self.between(2.4, 5.5) for side in (-1, 1)}  # road, sidewalks
         self.sun = (self.between(0.3, 1.2) * self.pick((-1, 1)), self.between(-0.3, 0.7))  # s, z: the shadow of a metre
         self.zebra = self.between(7, 18) if rng.random() < 0.4 else 0.0
@@ -345,7 +342,7 @@ class Scene:
     def draw_person(self, s: float, z: float) -> None:
         height = self.between(1.05, 1.3) if self.rng.random() < 0.12 else self.between(1.55, 1.92)
         self.stand(PERSON, s, KERB if abs(s) > self.half else 0, z, height)
-        legs, top, step = self.tint(CLOTHES, 16), self.tint(CLOTHES, 16), self.between(-0.14, 0.14)
+        legs, top, step = self.tint(CLOTHES, 16), self.tint(CLOTHES, 16), self.between(-0.02, 0.13)
         self.fill([bar(-0.05 - step, 0, 0.07, -0.04, 0.5, 0.11), bar(0.05 + step, 0, 0.07, 0.04, 0.5, 0.11)], legs)
         self.fill([bar(-0.15 + step, 0.46, 0.06, -0.13, 0.81, 0.07), bar(0.15 - step, 0.46, 0.06, 0.13, 0.81, 0.07)], top * 0.8)
         self.fill([(-0.05, 0.85), (0.05, 0.85), (0.14, 0.8), (0.11, 0.42), (-0.11, 0.42), (-0.14, 0.8)], top)
@@ -392,7 +389,7 @@ class Scene:
             wet = cv2.polylines(image.copy(), list(fixed(drops)), False, (214, 218, 222), 1, cv2.LINE_AA, SHIFT)
             image = image // 4 * 3 + wet // 4
         if self.rng.random() < 0.2:
-            image = cv2.GaussianBlur(image, (2 * round(height / 240) + 1,) * 2, 0)
+            image = cv2.GaussianBlur(image, (2 * (height // 240) + 1,) * 2, 0)
         levels = (np.arange(256)[:, None] - 112) * self.between(0.9, 1.15) + 112
         levels = levels * [self.between(0.95, 1.05) for _ in range(3)] * self.between(0.92, 1.12)
         image = cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)[:, None])
