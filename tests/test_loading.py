@@ -177,7 +177,10 @@ class TestLoaders:
 
     def test_processes_share_a_batch(self) -> None:
         alone = [batch["index"].tolist() for batch in training_loader(training(), 4, 0)]
-        halves = [[batch["index"].tolist() for batch in training_loader(training(), 4, 0, process, 2)] for process in (0, 1)]
+        halves = [
+            [batch["index"].tolist() for batch in training_loader(training(), 4, 0, process=process, processes=2)]
+            for process in (0, 1)
+        ]
         assert [sorted(a + b) for a, b in zip(*halves, strict=True)] == [sorted(batch) for batch in alone]
 
     def test_evaluation_is_in_order(self) -> None:

@@ -12,7 +12,7 @@ Reduction = Literal["mean", "sum", "weights"]
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None, reduction: Reduction = "mean") -> Tensor:
-    """Pixel-wise cross entropy: each pixel's -log softmax at its true class, times that class's weight; pixels of 255 do not count.
+    """Pixel-wise cross entropy: each pixel's -log softmax at its true class times that class's weight; those of 255 do not count.
 
     logits: (N, K, H, W) floats. target: (N, H, W) integers, 0 to K-1 or 255. weights: (K,), or None for 1 each.
     reduction, of the summed loss:

@@ -78,6 +78,7 @@ def train(
         raise ValueError("the training data have no attribute `labels`; pass labels=Labels.from_names([...])")
     for split, samples in (("training", train_data), ("validation", val_data)):
         check_samples(samples, split)
+    torch.manual_seed(recipe.seed)  # of the first weights
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
     record = training_record(recipe)
     if recipe.init:
@@ -87,8 +88,11 @@ def train(
     task = Task(recipe, network, labels, train_data, val_data, transform)
     prepare_folder(out, recipe, resume)
     trainer = make_trainer(recipe, KeepRun(out, recipe, record), devices, nodes)
+    state = out / "resume.ckpt"
+    if resume and state.exists():
+        task.first_epoch = torch.load(state, mmap=True, weights_only=True)["epoch"] + 1
     try:
-        trainer.fit(task, ckpt_path=str(out / "resume.ckpt") if resume and (out / "resume.ckpt").exists() else None)
+        trainer.fit(task, ckpt_path=str(state) if task.first_epoch else None)
     except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print(f"stopped; go on with: segue train --resume {out}", flush=True)
@@ -123,14 +127,14 @@ class Task(pl.LightningModule):
         self.register_buffer("class_weights", class_weights(recipe, train_data, len(labels)), persistent=False)
         supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
+        self.first_epoch = 0
         self.matrix = ConfusionMatrix(labels.names)
         self.pictured: list[Row] = []
 
     def train_dataloader(self) -> DataLoader[Any]:
         samples = TrainingSamples(self.train_data, self.transform_samples, len(self.labels), self.recipe.seed)
-        return training_loader(
-            samples, self.recipe.batch_size, self.recipe.workers, self.trainer.global_rank, self.trainer.world_size
-        )
+        share = self.trainer.global_rank, self.trainer.world_size
+        return training_loader(samples, self.recipe.batch_size, self.recipe.workers, self.first_epoch, *share)
 
     def val_dataloader(self) -> DataLoader[Any]:
         samples = EvaluationSamples(self.val_data, len(self.labels), self.trainer.global_rank, self.trainer.world_size)
@@ -142,12 +146,10 @@ class Task(pl.LightningModule):
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: SCHEDULES[self.recipe.schedule](step / steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout then depends on the seed and the epoch alone, and a resumed run repeats it.
-        numbers = (self.recipe.seed, self.current_epoch, self.global_rank)
+    def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
+        # Dropout depends on these numbers alone, so a resumed run repeats it.
+        numbers = (self.recipe.seed, self.current_epoch, number, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
-
-    def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         outputs = self.supervise(self.normalize(batch["image"]))
         loss = cross_entropy(outputs["main"].float(), batch["mask"], self.class_weights, self.recipe.loss)
         if not torch.isfinite(loss):

@@ -78,10 +78,11 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 
 
 def training_loader(
-    samples: TrainingSamples, batch_size: int, workers: int, process: int = 0, processes: int = 1
+    samples: TrainingSamples, batch_size: int, workers: int, epoch: int = 0, process: int = 0, processes: int = 1
 ) -> DataLoader[dict[str, Any]]:
     """Batches with image uint8 (N, C, H, W), mask uint8 (N, H, W), index (N,); batch_size is that of all processes together."""
     sampler = EpochSampler(len(samples.samples), batch_size, samples.seed, process, processes)  # type: ignore[arg-type]
+    sampler.set_epoch(epoch)  # workers begin to load before the first epoch is announced
     return DataLoader(
         samples, batch_size // processes, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

@@ -1,0 +1,183 @@
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+from conftest import as_arguments, run_segue, tiny_recipe
+
+from segue import Labels, create_model, save_checkpoint
+from segue.checkpoint import Card
+from segue.cli import main
+from segue.data.camvid import CAMVID
+from segue.images import read_image, read_mask
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
+    """The command line in this process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    save_checkpoint(tmp_path / "enet", create_model("enet", 11), Card("enet", CAMVID, short_side=40, training={"seed": 7}))
+    return tmp_path / "enet"
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for name, size in (("a.jpg", (50, 70)), ("b.png", (81, 63)), ("more/a.jpg", (40, 40))):
+        PIL.Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8)).save(folder / name)
+    return folder
+
+
+def test_help_is_quick_and_loads_no_torch() -> None:
+    code = "import sys; sys.argv = ['segue', '--help']; import segue.cli; segue.cli.main(); print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "segue COMMAND" in result.stdout
+    assert result.stdout.endswith("False\n")
+
+
+def test_import_segue_loads_neither_lightning_nor_torch() -> None:
+    code = "import sys, segue; print(sorted({'torch', 'pytorch_lightning', 'onnx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_every_public_name_can_be_imported() -> None:
+    import segue
+
+    assert all(getattr(segue, name) for name in segue.__all__)
+    assert set(segue.__all__) <= set(dir(segue))
+    with pytest.raises(AttributeError, match="trian"):
+        segue.trian  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["trian"], 'no command "trian"; did you mean "train"?'),
+        (["train", "enet-camvd", "--out", "x"], 'no recipe "enet-camvd"; did you mean "enet-camvid"?'),
+        (["models", "resnet"], 'no model matches "resnet"'),
+        (["evaluate", "nowhere", "camvid"], "nowhere is no checkpoint"),
+        (["predict", "nowhere.jpg"], "1 of 1 images could not be labelled"),
+        (["train", "enet-camvid", "--out", "x"], "say where with --root"),
+        (["train", "enet-camvid", "--root", "nowhere", "--out", "x"], "there is no folder nowhere/train"),
+        (["train", "enet-camvid", "--data", "camvit", "--out", "x"], 'no data set "camvit"; did you mean "camvid"?'),
+        (
+            ["train", "enet-camvid", "--network", "enett", "--data", "streets", "--out", "x"],
+            'no model "enett"; did you mean "enet"?',
+        ),
+        (["train", "enet-camvid", "--epochs", "0", "--out", "x"], "epochs (=0) must be at least 1"),
+        (["train", "enet-camvid", "--epoch", "3", "--out", "x"], "--epochs"),
+    ],
+)
+def test_a_mistake_is_named_with_the_way_out(
+    args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, *args) == 2
+    captured = capsys.readouterr()
+    assert message in captured.out + captured.err
+    assert "Traceback" not in captured.err
+    assert not Path("x").exists()
+
+
+def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call(monkeypatch, "models", "enet") == 0
+    out = capsys.readouterr().out
+    assert "364,183" in out
+    assert "Real-Time Semantic Segmentation" in out
+
+
+def test_predict_labels_files_and_folders_at_their_own_size(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert call(monkeypatch, "predict", checkpoint, photos, "--out", out) == 0
+    for name in ("a.jpg", "b.png", "more/a.jpg"):
+        image, mask = read_image(photos / name), read_mask((out / name).with_suffix(".png"))
+        assert mask.shape == image.shape[:2]
+        assert mask.max() < 11
+        assert read_image((out / name).with_name(Path(name).stem + "_overlay.jpg")).shape == image.shape
+    assert capsys.readouterr().out.count(" -> ") == 3
+
+
+def test_predict_goes_on_past_a_broken_file_and_says_so(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "aa.jpg").write_bytes((photos / "a.jpg").read_bytes()[:300])
+    (photos / "notes.txt").write_text("no image")
+    out = tmp_path / "out"
+    assert call(monkeypatch, "predict", checkpoint, photos, "--out", out) == 2
+    assert {path.name for path in out.glob("*.png")} == {"a.png", "b.png"}
+    err = capsys.readouterr().err
+    assert "aa.jpg cannot be read" in err
+    assert "1 of 4 images could not be labelled" in err
+    assert "notes.txt" in err
+
+
+def test_predict_overwrites_no_photo(
+    checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (photos / "b.png").read_bytes()
+    assert call(monkeypatch, "predict", checkpoint, photos, "--out", photos) == 2
+    assert "would be overwritten" in capsys.readouterr().err
+    assert (photos / "b.png").read_bytes() == before
+    assert not (photos / "a.png").exists()
+
+
+def test_two_photos_that_would_share_a_result_are_refused(
+    checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shutil.copy(photos / "a.jpg", photos / "a.bmp")
+    assert call(monkeypatch, "predict", checkpoint, photos, "--out", tmp_path / "out") == 2
+    assert "would both become" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_predict_needs_no_checkpoint(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call(monkeypatch, "predict", photos / "a.jpg") == 0
+    assert read_mask("predictions/a.png").shape == (50, 70)
+
+
+def test_train_evaluate_and_predict_end_to_end(camvid: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    trained = run_segue("train", "enet-camvid", *as_arguments(tiny_recipe(camvid)), "--out", run)
+    assert trained.returncode == 0, trained.stderr
+    assert "epoch 2/2" in trained.stdout
+    evaluated = run_segue("evaluate", run, "camvid", "--root", camvid, "--split", "test")
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "pedestrian" in evaluated.stdout
+    report = run / "report" / "camvid-test"
+    scores = json.loads((report / "scores.json").read_text())
+    assert scores["images"] == 3
+    assert scores["command"].endswith("--split test")
+    assert scores["training"]["command"].startswith("__main__.py train enet-camvid")
+    assert f"{scores['scores']['mean_iu']:.3f}" in (report / "README.md").read_text()
+    assert read_image(report / "sheet.jpg").shape[1] == 1280
+    predicted = run_segue("predict", run, camvid / "test", "--out", tmp_path / "out")
+    assert predicted.returncode == 0, predicted.stderr
+    assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_evaluate_refuses_a_checkpoint_of_other_classes(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_checkpoint(tmp_path / "two", create_model("enet", 2), Card("enet", Labels.from_names(["a", "b"])))
+    assert call(monkeypatch, "evaluate", tmp_path / "two", "camvid", "--root", camvid) == 2
+    assert "knows 2 classes" in capsys.readouterr().err

@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_camvid
+from torch import Tensor
+
+from segue import Labels, Predictor, create_dataset, create_model, evaluate
+from segue.inference import Normalize
+
+LABELS = Labels.from_names(["dark", "light"])
+
+
+def threshold(x: Tensor) -> Tensor:
+    """A network that needs no training: two classes, parted at the middle grey."""
+    return torch.cat([0.5 - x[:, :1], x[:, :1] - 0.5], dim=1)
+
+
+def predictor(short_side: int = 0) -> Predictor:
+    return Predictor(threshold, LABELS, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), short_side)
+
+
+def half_light(height: int, width: int) -> np.ndarray:
+    image = np.full((height, width, 3), 30, np.uint8)
+    image[:, width // 2 :] = 220
+    return image
+
+
+@pytest.mark.parametrize("short_side", [0, 16, 64])
+@pytest.mark.parametrize("size", [(40, 60), (61, 33)])
+def test_the_map_has_the_images_own_size_and_lies_over_it(size: tuple[int, int], short_side: int) -> None:
+    mask = predictor(short_side)(half_light(*size))
+    assert mask.shape == size
+    assert mask.dtype == np.uint8
+    truth = half_light(*size)[..., 0] > 128
+    assert (mask == truth).mean() > 0.97
+
+
+def test_the_network_sees_the_side_that_it_was_trained_with() -> None:
+    seen = []
+    network = lambda x: seen.append(x.shape) or threshold(x)  # noqa: E731
+    spy = Predictor(network, LABELS, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), short_side=36)
+    spy(half_light(72, 96))
+    spy(half_light(96, 72))
+    spy(half_light(36, 48))
+    assert [tuple(shape[-2:]) for shape in seen] == [(36, 48), (48, 36), (36, 48)]
+
+
+def test_normalisation_is_value_over_255_less_mean_over_std() -> None:
+    image = torch.tensor([0, 128, 255], dtype=torch.uint8).view(1, 1, 1, 3).repeat(1, 2, 1, 1)
+    expected = (image / 255 - torch.tensor([0.1, 0.5]).view(1, 2, 1, 1)) / torch.tensor([2.0, 0.25]).view(1, 2, 1, 1)
+    torch.testing.assert_close(Normalize((0.1, 0.5), (2.0, 0.25))(image), expected)
+
+
+@pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 4), np.uint8), np.zeros((9, 9, 3), np.float32)])
+def test_what_is_no_image_is_refused(image: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"must be \(H, W, 3\) of uint8"):
+        predictor()(image)
+
+
+def test_too_small_an_image_is_refused() -> None:
+    model = Predictor(create_model("enet", 2), LABELS, (0.0,) * 3, (1.0,) * 3)
+    with pytest.raises(ValueError, match=r"4 x 9 pixels.*ENet takes 8 x 8 at least"):
+        model(np.zeros((4, 9, 3), np.uint8))
+
+
+def test_a_split_is_scored_as_its_images_one_by_one(tmp_path: Path) -> None:
+    samples = create_dataset("camvid", str(write_camvid(tmp_path)), "val")
+    network = create_model("enet", 11).eval()
+    model = Predictor(network, samples.labels, (0.0,) * 3, (1.0,) * 3)
+    right = total = 0
+    for sample in (samples[index] for index in range(len(samples))):
+        counted = sample["mask"] != 255
+        right += (model(sample["image"]) == sample["mask"])[counted].sum()
+        total += counted.sum()
+    assert evaluate(model, samples).acc == pytest.approx(right / total)
+
+
+def test_data_of_other_classes_are_refused(camvid: Path) -> None:
+    with pytest.raises(ValueError, match=r"knows 2 classes \(dark, light\), but the data have 11"):
+        evaluate(predictor(), create_dataset("camvid", str(camvid), "val"))

@@ -1,0 +1,41 @@
+import numpy as np
+
+from segue import Labels
+from segue.report.sheet import Row, contact_sheet, error_map, overlay
+
+LABELS = Labels(("road", "sky"), ((128, 64, 128), (70, 130, 180)))
+
+
+def row(height: int = 60, width: int = 80) -> Row:
+    truth = np.zeros((height, width), np.uint8)
+    truth[: height // 2] = 1
+    prediction = truth.copy()
+    prediction[:, : width // 4] = 0
+    truth[:5] = 255
+    return Row(np.full((height, width, 3), 90, np.uint8), truth, prediction, "scene 1")
+
+
+def test_errors_are_red_void_is_black_and_the_rest_pale() -> None:
+    picture = error_map(row())
+    assert picture[10, 5].tolist() == [226, 27, 60]
+    assert picture[0, 0].tolist() == [0, 0, 0]
+    assert picture[50, 50].min() > 160
+
+
+def test_a_sheet_shows_truth_and_prediction_in_the_colours_of_the_labels() -> None:
+    sheet = contact_sheet([row(), row()], LABELS, "ENet", [0.5, float("nan")], width=640)
+    assert sheet.shape[1] == 640
+    for color in LABELS.palette:
+        assert (sheet == color).all(axis=2).sum() > 500
+
+
+def test_a_sheet_takes_grey_many_channelled_and_tall_images() -> None:
+    for channels in (1, 3, 5):
+        tall = row(90, 30)
+        image = np.full((90, 30, channels), 90, np.uint8)
+        assert contact_sheet([Row(image, tall.truth, tall.prediction)], LABELS, "t", width=400).shape[1] == 400
+
+
+def test_an_overlay_tints_the_image() -> None:
+    tinted = overlay(np.full((4, 4, 3), 100, np.uint8), np.ones((4, 4), np.uint8), LABELS, strength=0.5)
+    assert tinted[0, 0].tolist() == [85, 115, 140]
