@@ -132,13 +132,14 @@ class Scene:
         image = expose(canvas, chance, self.weather, depth)
         return {"image": image, "mask": make_mask(canvas), "depth": depth, "instances": make_instances(canvas)}
 
-    def add(self, draw_thing: Callable[..., None], s: float, z: float, *details: Any, shadow: Point) -> None:
+    def add(self, draw_thing: Callable[..., None], s: float, z: float, *details: Any, shadow: Point | None = None) -> None:
         """Its shadow is that of something upright: so wide, from so low to so high."""
         self.plan.append((z, partial(draw_thing, self.canvas, self.chance, s, z, *details)))
-        ds, dz = self.sun
-        width, low, high = shadow
-        corners = ((low, -width / 2), (low, width / 2), (high, width / 2), (high, -width / 2))
-        self.shadows.append((self.weather.shadow, [(s + ds * y + across, 0.0, z + dz * y) for y, across in corners]))
+        if shadow:
+            ds, dz = self.sun
+            width, low, high = shadow
+            corners = ((low, -width / 2), (low, width / 2), (high, width / 2), (high, -width / 2))
+            self.shadows.append((self.weather.shadow, [(s + ds * y + across, 0.0, z + dz * y) for y, across in corners]))
 
     def plan_sides(self) -> None:
         """A street has its kind of trees, lamps and buildings, alike on both sides."""
