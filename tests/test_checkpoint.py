@@ -79,7 +79,10 @@ def edit_card(folder: Path, **fields: object) -> None:
         (lambda folder: (folder / "model.json").write_text("[]"), "model.json is missing or damaged"),
         (lambda folder: edit_card(folder, format=9), "format 9.*use the segue that wrote it"),
         (lambda folder: edit_card(folder, network="netty"), "netty, which is not one of segue's networks"),
-        (lambda folder: edit_card(folder, in_channels=3), r"initial.conv.bias is \(12,\) there and \(13,\) here"),
+        (
+            lambda folder: edit_card(folder, in_channels=3),
+            r"initial.conv.weight is \(12, 4, 3, 3\) there, and \(13, 3, 3, 3\) here",
+        ),
         (lambda folder: edit_card(folder, network="unet"), "do not fit UNet.*missing.*unknown"),
     ],
 )

@@ -143,11 +143,11 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str
             f"the weights of {source} do not fit {type(model).__name__}: "
             f"{len(missing)} names missing ({', '.join(missing[:3])}), {len(unknown)} unknown ({', '.join(unknown[:3])})"
         )
-    for name, tensor in weights.items():
-        if tensor.shape != own[name].shape:
+    for name, tensor in own.items():
+        if tensor.shape != weights[name].shape:
             raise ValueError(
-                f"the weights of {source} do not fit this {type(model).__name__}: {name} is {tuple(tensor.shape)} there and "
-                f"{tuple(own[name].shape)} here; the numbers of classes and channels must be equal"
+                f"the weights of {source} do not fit this {type(model).__name__}: {name} is {tuple(weights[name].shape)} there, "
+                f"and {tuple(tensor.shape)} here; the numbers of classes and channels must be equal"
             )
     model.load_state_dict(weights)
 

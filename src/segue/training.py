@@ -176,7 +176,7 @@ class Task(pl.LightningModule):
         counts = torch.from_numpy(self.matrix.counts).to(self.device)
         self.matrix.counts = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu().numpy()
         for name, score in self.matrix.scores().items():
-            self.log(name, score, prog_bar=name == "mean_iu", rank_zero_only=True)
+            self.log(name, score, prog_bar=name == "mean_iu", sync_dist=self.trainer.world_size > 1)
 
 
 class KeepRun(Callback):
@@ -212,9 +212,10 @@ class KeepRun(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         now = time.monotonic()
         self.seconds, self.started = self.seconds + now - self.started, now
+        loss = float(trainer.callback_metrics["loss_epoch"])  # asked of all processes at once
         try:
             if isinstance(task, Task) and trainer.is_global_zero:
-                self.keep(trainer, task)
+                self.keep(trainer, task, loss)
             part = self.out / "resume.ckpt.part"
             trainer.save_checkpoint(part)
             if trainer.is_global_zero:
@@ -224,20 +225,20 @@ class KeepRun(Callback):
         over = bool(self.recipe.minutes) and self.seconds > 60 * self.recipe.minutes
         trainer.should_stop = trainer.strategy.broadcast(over)
 
-    def keep(self, trainer: pl.Trainer, task: Task) -> None:
-        epoch, metrics = trainer.current_epoch + 1, trainer.callback_metrics
+    def keep(self, trainer: pl.Trainer, task: Task, loss: float) -> None:
+        epoch = trainer.current_epoch + 1
         validated = task.matrix.counts.any() and epoch % (trainer.check_val_every_n_epoch or 1) == 0
         scores = task.matrix.scores() if validated else {}
         row = {
             "epoch": epoch,
             "step": trainer.global_step,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-            "loss": float(metrics["loss_epoch"]),
+            "loss": loss,
             **{name: scores.get(name, "") for name in ("acc", "acc_cls", "mean_iu", "fw_iu")},
             "seconds": round(self.seconds, 1),
         }
         append_row(self.out / "metrics.csv", row)
-        line = f"epoch {epoch}/{self.recipe.epochs}  loss {row['loss']:.3f}"
+        line = f"epoch {epoch}/{self.recipe.epochs}  loss {loss:.3f}"
         print(line + (f"  mean IU {scores['mean_iu']:.3f}" if scores else "") + f"  {self.seconds:.0f} s", flush=True)
         card = self.card(epoch, task, scores)
         save_checkpoint(self.out / "last", task.network, card)
@@ -274,8 +275,9 @@ def native_short_side(samples: Dataset[Any]) -> int:
 
 
 def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> pl.Trainer:
-    local, world = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), int(os.environ.get("WORLD_SIZE", 1))  # set by torchrun
-    devices, nodes = devices or local, nodes or max(1, world // local)
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))  # set by torchrun, as WORLD_SIZE is
+    devices = devices or local or 1
+    nodes = nodes or (int(os.environ["WORLD_SIZE"]) // local if local else 1)
     terminal = sys.stderr.isatty()
     return pl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
