@@ -70,7 +70,10 @@ def test_every_public_name_can_be_imported() -> None:
         (["train", "enet-camvd", "--out", "x"], 'no recipe "enet-camvd"; did you mean "enet-camvid"?'),
         (["models", "resnet"], 'no model matches "resnet"'),
         (["evaluate", "nowhere", "camvid"], "nowhere is no checkpoint"),
-        (["predict", "nowhere.jpg"], "1 of 1 images could not be labelled"),
+        (["predict", "nowhere.jpg"], "nowhere.jpg is neither an image, nor a folder, nor a checkpoint"),
+        (["predict"], "there are no images to label"),
+        (["train", "enet-streets", "--crop", "4", "5", "--out", "x"], "crop (=(4, 5)) must be at least 8 x 8"),
+        (["train", "enet-streets", "--mean", "0", "--std", "1", "--out", "x"], "the images have 3 channels"),
         (["train", "enet-camvid", "--out", "x"], "say where with --root"),
         (["train", "enet-camvid", "--root", "nowhere", "--out", "x"], "there is no folder nowhere/train"),
         (["train", "enet-camvid", "--data", "camvit", "--out", "x"], 'no data set "camvit"; did you mean "camvid"?'),
@@ -136,6 +139,25 @@ def test_predict_overwrites_no_photo(
     assert "would be overwritten" in capsys.readouterr().err
     assert (photos / "b.png").read_bytes() == before
     assert not (photos / "a.png").exists()
+
+
+def test_predict_takes_the_last_of_a_run_that_has_no_best_yet(
+    checkpoint: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "recipe.json").write_text("{}")
+    assert call(monkeypatch, "predict", run, photos, "--out", tmp_path / "out") == 2
+    assert "is a run without a checkpoint" in capsys.readouterr().err
+    checkpoint.rename(run / "last")
+    assert call(monkeypatch, "predict", run, photos, "--out", tmp_path / "out") == 0
+
+
+def test_predict_leaves_its_own_results_out(checkpoint: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    for _ in range(2):
+        assert call(monkeypatch, "predict", checkpoint, ".") == 0
+    assert len(list(Path("predictions").rglob("*.png"))) == 3
 
 
 def test_two_photos_that_would_share_a_result_are_refused(

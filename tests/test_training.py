@@ -174,6 +174,14 @@ def test_data_and_module_of_ones_own(tmp_path: Path) -> None:
     assert card.labels.names == ("left", "right")
 
 
+def test_images_of_different_sizes_are_scored_as_the_predictor_would(tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "camvid")
+    write_camvid(root, size=(60, 48), train=0, val=2, test=0)  # two of the five validation images
+    run = train(tiny_recipe(root, epochs=1), tmp_path / "run")
+    matrix = evaluate(Predictor.load(run / "last", device="cpu"), create_dataset("camvid", str(root), "val"))
+    assert float(rows(run)[0]["mean_iu"]) == matrix.mean_iu
+
+
 def test_data_without_labels_need_them(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="labels="):
         train(tiny_recipe(Path()), tmp_path / "run", train_data=OwnData(6), val_data=OwnData(3))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import platform
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ def save_checkpoint(folder: str | Path, model: nn.Module, card: Card) -> None:
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     data = safetensors.torch.save(weights)
     (new / "model.safetensors").write_bytes(data)
     write_card(new, card, hashlib.sha256(data).hexdigest())
@@ -73,9 +73,9 @@ def write_card(folder: Path, card: Card, sha256: str) -> None:
 
 
 def find_checkpoint(path: str | Path) -> Path | None:
-    """The checkpoint's folder: the path itself, the best of a run, or one that comes with segue; None if there is none."""
+    """The checkpoint's folder: the path, a run's best or else its last, or one that comes with segue; None if there is none."""
     path = Path(path)
-    for folder in (path, path / "best", Path(__file__).parent / "pretrained" / path):
+    for folder in (path, path / "best", path / "last", Path(__file__).parent / "pretrained" / path):
         if (folder / "model.json").exists() or (folder / "model.safetensors").exists():
             return folder
     return None
@@ -163,7 +163,3 @@ def describe_machine() -> dict[str, Any]:
     except (OSError, StopIteration):
         processor = platform.processor() or platform.machine()
     return {"hardware": f"{torch.get_num_threads()} cores of {processor}", "versions": versions}
-
-
-def with_scores(card: Card, key: str, scores: dict[str, Any]) -> Card:
-    return replace(card, scores={**card.scores, key: scores})

@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
+from segue import __version__
 from segue.suggest import did_you_mean
 
 
@@ -82,17 +82,20 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None) -
     from segue.inference import Predictor
     from segue.report.record import score_table, write_record
 
-    model, card = load_checkpoint(checkpoint)
-    samples = create_dataset(data, root, split)
-    predictor = Predictor.of(model, card)
-    start = time.perf_counter()
-    matrix = evaluate(predictor, samples, progress("scoring"))
-    seconds = round(time.perf_counter() - start, 1)
-    print_table(score_table(matrix), f"{card.network} on {data} {split}, {len(samples)} images, percent")
     if out is None:
         folder = find_checkpoint(checkpoint)
         run = folder.parent if folder and (folder.parent / "recipe.json").exists() else Path()
         out = run / "report" / f"{data}-{split}"
+    if (out / "README.md").exists() and not (out / "scores.json").exists():
+        raise ValueError(f"{out} holds a README.md that is no record of scores, and would be overwritten; choose another --out")
+    model, card = load_checkpoint(checkpoint)
+    samples = create_dataset(data, root, split)
+    predictor = Predictor.of(model, card)
+    out.mkdir(parents=True, exist_ok=True)
+    start = time.perf_counter()
+    matrix = evaluate(predictor, samples, progress("scoring"))
+    seconds = round(time.perf_counter() - start, 1)
+    print_table(score_table(matrix), f"{card.network} on {data} {split}, {len(samples)} images, percent")
     evaluation = {"data": data, "split": split, "command": command_line(), "seconds": seconds, **describe_machine()}
     sheet = write_record(out, matrix, predictor, samples, card, evaluation)
     print(f"scores: {out / 'scores.json'}\npicture: {sheet}")
@@ -121,8 +124,13 @@ def label_photos(paths: list[Path], out: Path) -> None:
     from segue.inference import Predictor
     from segue.report.sheet import overlay
 
-    checkpoint = paths[0] if find_checkpoint(paths[0]) else Path("enet-camvid")
-    inputs = paths[1:] if checkpoint == paths[0] else paths
+    named = bool(paths) and find_checkpoint(paths[0]) is not None
+    for path in paths[named:]:
+        if not path.exists():
+            raise ValueError(f"{path} is neither an image, nor a folder, nor a checkpoint")
+        if (path / "recipe.json").exists():
+            raise ValueError(f"{path} is a run without a checkpoint; train it for an epoch first: segue train --resume {path}")
+    checkpoint, inputs = (paths[0], paths[1:]) if named else (Path("enet-camvid"), paths)
     targets = plan_outputs(inputs, out)
     predictor = Predictor.load(checkpoint)
     out.mkdir(parents=True, exist_ok=True)
@@ -131,7 +139,7 @@ def label_photos(paths: list[Path], out: Path) -> None:
         try:
             image = read_image(source)
             mask = predictor(image)
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             broken += 1
             print(f"left out: {error}", file=sys.stderr)
             continue
@@ -147,15 +155,16 @@ def plan_outputs(inputs: list[Path], out: Path) -> dict[Path, Path]:
     """Each image, those in folders included, with the path of its label map; ValueError if two would share one."""
     targets: dict[Path, Path] = {}
     for path in inputs:
-        for source in images_in(path) if path.is_dir() else [path]:
+        for source in images_in(path, out) if path.is_dir() else [path]:
             inside = source.relative_to(path).parent if path.is_dir() else Path()
             targets[source] = out / inside / f"{source.stem}.png"
     if not targets:
         raise ValueError("there are no images to label; name photos, or folders that hold some")
     owners: dict[Path, Path] = {}
+    sources = {source.resolve() for source in targets}
     for source, target in targets.items():
         for written in (target, target.with_name(f"{target.stem}_overlay.jpg")):
-            if written.resolve() in {other.resolve() for other in targets}:
+            if written.resolve() in sources:
                 raise ValueError(f"{written} is one of the images, and would be overwritten; choose another --out")
         if target in owners:
             raise ValueError(f"{owners[target]} and {source} would both become {target}; label them one by one with --out")
@@ -163,11 +172,14 @@ def plan_outputs(inputs: list[Path], out: Path) -> dict[Path, Path]:
     return targets
 
 
-def images_in(folder: Path) -> Iterator[Path]:
-    """The images in a folder and the folders in it, by their suffix; how many other files there are is told."""
+def images_in(folder: Path, out: Path) -> Iterator[Path]:
+    """The images in a folder and the folders in it but `out`, by their suffix; how many other files there are is told."""
     from segue.images import IMAGE_SUFFIXES
 
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    inside_out = folder.resolve() != out.resolve()
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not (inside_out and out.resolve() in path.resolve().parents)
+    )
     others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
     if others:
         print(f"{folder}: {len(others)} files are no images by their names, such as {others[0].name}", file=sys.stderr)
@@ -244,7 +256,7 @@ def main() -> None:
         print("usage: segue COMMAND [--help] ...\n\nSemantic segmentation on PyTorch.\n\n" + "\n".join(lines))
         return
     if name == "--version":
-        print(f"segue {version('segue')}")
+        print(f"segue {__version__}")
         return
     try:
         if name not in COMMANDS:
@@ -275,7 +287,7 @@ def progress(description: str) -> Callable[[Any], Any]:
     """A progress bar for a sequence, gone when it is done."""
     from rich.progress import track
 
-    return lambda sequence: track(sequence, description, transient=True)
+    return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())
 
 
 def command_line() -> str:

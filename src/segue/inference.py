@@ -65,11 +65,6 @@ class Predictor:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model, card.labels, card.mean, card.std, card.short_side, device)
 
-    def working_size(self, height: int, width: int) -> tuple[int, int]:
-        """The height and width at which the network sees an image of that size."""
-        scale = self.short_side / min(height, width) if self.short_side else 1
-        return max(1, round(height * scale)), max(1, round(width * scale))
-
     @torch.inference_mode()
     def __call__(self, image: Image) -> Mask:
         """The class number of each pixel, uint8 (H, W), of an image uint8 (H, W, C)."""
@@ -80,9 +75,19 @@ class Predictor:
             )
         size = image.shape[0], image.shape[1]
         x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
-        x = resize_image(self.normalize(x), self.working_size(*size))
+        x = resize_image(self.normalize(x), working_size(self.short_side, *size))
         result: NDArray[np.uint8] = label_maps(self.network, x, size)[0].cpu().numpy()
         return result
+
+
+def working_size(short_side: int, height: int, width: int) -> tuple[int, int]:
+    """The height and width at which a network sees an image: its shorter side becomes `short_side`, unless that is 0.
+
+    An image is not enlarged beyond 4096 pixels, so that a strip does not fill the memory.
+    """
+    scale = short_side / min(height, width) if short_side else 1.0
+    scale = min(scale, max(1.0, 4096 / max(height, width)))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def resize_image(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import os
+import pickle
 import shlex
 import signal
 import subprocess
@@ -31,7 +32,7 @@ from segue.data import create_dataset
 from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
 from segue.data.samples import DataError, Samples
 from segue.data.transforms import Augment, Transform
-from segue.inference import Normalize, label_maps
+from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.labels import Labels
 from segue.losses import cross_entropy
 from segue.metrics import ConfusionMatrix
@@ -85,12 +86,17 @@ def train(
         initial, card = load_checkpoint(recipe.init)
         load_weights(network, initial.state_dict(), recipe.init)
         record["started_from"] = card.training
+    check_fit(recipe, network, train_data)
     task = Task(recipe, network, labels, train_data, val_data, transform)
+    trainer = make_trainer(recipe, KeepRun(out, recipe, record, own_module=model is not None), devices, nodes)
+    if len(val_data) < trainer.world_size:  # type: ignore[arg-type]
+        raise DataError(
+            f"the validation split has fewer samples than there are devices ({trainer.world_size}); use fewer devices"
+        )
     prepare_folder(out, recipe, resume)
-    trainer = make_trainer(recipe, KeepRun(out, recipe, record), devices, nodes)
     state = out / "resume.ckpt"
     if resume and state.exists():
-        task.first_epoch = torch.load(state, mmap=True, weights_only=True)["epoch"] + 1
+        task.first_epoch = finished_epochs(state)
     try:
         trainer.fit(task, ckpt_path=str(state) if task.first_epoch else None)
     except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
@@ -128,6 +134,7 @@ class Task(pl.LightningModule):
         supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
         self.first_epoch = 0
+        self.short_side = int(min(np.shape(val_data[0]["mask"])))  # in pixels, at which images are predicted
         self.matrix = ConfusionMatrix(labels.names)
         self.pictured: list[Row] = []
 
@@ -163,7 +170,8 @@ class Task(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], number: int) -> None:
         truth = batch["mask"].cpu().numpy()
-        prediction = label_maps(self.network, self.normalize(batch["image"]), truth.shape[-2:]).cpu().numpy()
+        x = resize_image(self.normalize(batch["image"]), working_size(self.short_side, *truth.shape[-2:]))
+        prediction = label_maps(self.network, x, truth.shape[-2:]).cpu().numpy()
         self.matrix.update(truth, prediction)
         if number < PICTURED:
             image = batch["image"][0].permute(1, 2, 0).cpu().numpy()
@@ -182,8 +190,8 @@ class Task(pl.LightningModule):
 class KeepRun(Callback):
     """Writes the run's folder: metrics.csv, best/, last/ and resume.ckpt, after each epoch."""
 
-    def __init__(self, out: Path, recipe: Recipe, record: dict[str, Any]) -> None:
-        self.out, self.recipe, self.record = out, recipe, record
+    def __init__(self, out: Path, recipe: Recipe, record: dict[str, Any], own_module: bool) -> None:
+        self.out, self.recipe, self.record, self.own_module = out, recipe, record, own_module
         self.best = -1.0
         self.seconds = 0.0  # of training, interruptions left out
         self.started = 0.0
@@ -250,14 +258,14 @@ class KeepRun(Callback):
         recipe = self.recipe
         training = {**self.record, "epochs": epoch, "hours": round(self.seconds / 3600, 3)}
         return Card(
-            network=recipe.network if type(task.network).__module__.startswith("segue.") else type(task.network).__qualname__,
+            network=type(task.network).__qualname__ if self.own_module else recipe.network,
             labels=task.labels,
             in_channels=len(recipe.mean),
-            options=recipe.options,
+            options={} if self.own_module else recipe.options,
             mean=recipe.mean,
             std=recipe.std,
-            short_side=native_short_side(task.val_data),
-            recipe={**recipe.to_json(), "root": ""},
+            short_side=task.short_side,
+            recipe={**recipe.to_json(), "root": "", "init": ""},
             training=training,
             scores={f"{recipe.data} val": scores} if scores else {},
         )
@@ -269,9 +277,25 @@ def training_record(recipe: Recipe) -> dict[str, Any]:
     return {"command": command, "commit": commit(), "seed": recipe.seed, **describe_machine()}
 
 
-def native_short_side(samples: Dataset[Any]) -> int:
-    """The shorter side, in pixels, of the images that the network is scored on."""
-    return int(min(samples[0]["mask"].shape))
+def finished_epochs(state: Path) -> int:
+    """How many epochs the run with this resume.ckpt has finished; ValueError if the file is damaged."""
+    try:
+        return int(torch.load(state, mmap=True, weights_only=True)["epoch"]) + 1
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{state} is damaged ({error}); begin a new run, with --init {state.parent / 'last'}") from None
+
+
+def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> None:
+    """ValueError if the images have other channels than the recipe, or its crops are too small for the network."""
+    channels = np.shape(train_data[0]["image"])[-1]
+    if channels != len(recipe.mean):
+        raise ValueError(
+            f"the images have {channels} channels, but mean (={recipe.mean}) and std have {len(recipe.mean)} numbers; "
+            "give them one for each channel"
+        )
+    smallest = getattr(network, "min_size", 1)
+    if min(recipe.crop) < smallest:
+        raise ValueError(f"crop (={recipe.crop}) must be at least {smallest} x {smallest} for {recipe.network}; use larger crops")
 
 
 def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> pl.Trainer:
@@ -344,13 +368,13 @@ def progress(description: str) -> Callable[[Any], Any]:
     """A progress bar for a sequence, on the first process, gone when it is done."""
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return iter
-    return lambda sequence: track(sequence, description, transient=True)
+    return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())
 
 
 @rank_zero_only
 def prepare_folder(out: Path, recipe: Recipe, resume: bool) -> None:
     """Make the run's folder with its recipe.json; ValueError if it holds anything and is not to be resumed."""
-    if resume:
+    if resume or int(os.environ.get("NODE_RANK", 0)):
         return
     try:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -359,12 +383,17 @@ def prepare_folder(out: Path, recipe: Recipe, resume: bool) -> None:
                 + (f", or go on with that run: segue train --resume {out}" if (out / "recipe.json").exists() else "")
             )
         out.mkdir(parents=True, exist_ok=True)
-        saved = replace(recipe, root=str(Path(recipe.root).resolve()) if recipe.root else "")
+        saved = replace(recipe, root=absolute(recipe.root), init=absolute(recipe.init))
         (out / "recipe.json").write_text(json.dumps(saved.to_json(), indent=1) + "\n")
     except OSError as error:
         raise ValueError(
             f"{out} cannot be written ({error.strerror}); choose a folder with room and the right to write"
         ) from None
+
+
+def absolute(place: str) -> str:
+    """The path from the root, if it leads somewhere from here."""
+    return str(Path(place).resolve()) if place and Path(place).exists() else place
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def count_labels(samples: Any, num_classes: int, progress: Callable[[Iterable[in
     """Read every mask of a data set once and count. `progress` wraps the sample numbers, as tqdm and rich's track do."""
 
     def histogram(index: int) -> Counts:
-        mask = samples.mask(index) if hasattr(samples, "mask") else samples[index]["mask"]
+        mask = samples.mask(index) if callable(getattr(samples, "mask", None)) else samples[index]["mask"]
         return np.bincount(np.asarray(mask).reshape(-1), minlength=256)
 
     numbers = range(len(samples))

@@ -58,7 +58,7 @@ class TrainingSamples(Dataset[dict[str, Any]]):
             sample = self.samples[index]
             if self.transform:
                 check_arrays(sample, name)
-                sample = self.transform(**sample)
+                sample = self.transform(image=sample["image"], mask=sample["mask"])
         return to_tensors(sample, index, self.num_classes, name)
 
 

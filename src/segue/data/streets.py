@@ -61,6 +61,8 @@ FOG = Weather(((196, 200, 204), (212, 215, 218)), (0.9, 0.91, 0.92), shadow=0.06
 RAIN = Weather(((124, 132, 144), (182, 188, 194)), (0.78, 0.81, 0.86), shadow=0.08, clouds=0.9, haze=160, lamps=True, rain=True)
 WEATHERS = (CLEAR, CLOUDY, CLEAR, CLOUDY, OVERCAST, SUNSET, DUSK, FOG, RAIN)
 
+KEPT = 512 * 2**20  # bytes of drawn scenes that are kept for the next epoch
+
 
 class Streets(Samples):
     """A scene depends on the seed, the split, its number and the size alone: not on the machine, nor on what else was drawn."""
@@ -80,6 +82,7 @@ class Streets(Samples):
         self.count = count or COUNTS[split]
         self.size = size
         self.seed = seed
+        self.drawn: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return self.count
@@ -87,8 +90,15 @@ class Streets(Samples):
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < self.count:
             raise IndexError(f"index (={index}) must be 0 to {self.count - 1}")
+        if index in self.drawn:
+            return dict(self.drawn[index])
         numbers = [self.seed, list(COUNTS).index(self.split), index]
-        return Scene(Chance(np.random.PCG64(numbers)), self.size).draw()
+        sample = Scene(Chance(np.random.PCG64(numbers)), self.size).draw()
+        if (len(self.drawn) + 1) * sum(array.nbytes for array in sample.values()) <= KEPT:
+            for array in sample.values():
+                array.flags.writeable = False  # it is given again
+            self.drawn[index] = sample
+        return dict(sample)
 
     def name(self, index: int) -> str:
         return f"streets/{self.split} scene {index}"
@@ -113,7 +123,7 @@ class Scene:
         height, width = size
         eye, right = chance.between(1.4, 2.0), chance.between(-0.75, 0.75) * self.half
         turn, bend = chance.between(-0.06, 0.06) - right / 60, chance.between(-1e-3, 1e-3)
-        focal = chance.between(0.88, 1.1) * max(math.sqrt(height * width), 0.6 * height)
+        focal = chance.between(1.1, 1.35) * max(math.sqrt(height * width), 0.6 * height)
         horizon = chance.between(0.4, 0.52) * height - 0.5  # pixels' centres lie at whole numbers
         return Camera(eye, right, turn, bend, focal, width / 2 - 0.5, horizon)
 
@@ -181,14 +191,14 @@ class Scene:
         """Only where a post is at least a pixel and a half wide in a picture 144 high."""
         chance = self.chance
         s = side * self.half + side * 0.5
-        for z in np.arange(chance.between(8, 16), chance.pick((0, 28, 28, 28)), chance.between(11, 16)).tolist():
+        for z in np.arange(chance.between(8, 16), chance.pick((0, 24, 24, 24)), chance.between(11, 16)).tolist():
             self.add(draw.lamp, s, z, height, -side * reach, shadow=(0.25, 0, height))
 
     def plan_signs(self, side: int) -> None:
         chance = self.chance
         for _ in range(int(chance.between(1.4, 3.4))):
             s = side * self.half + side * chance.between(0.35, 0.9)
-            self.add(draw.sign, s, chance.between(8.5, 24), shadow=(0.2, 0, 2.5))
+            self.add(draw.sign, s, chance.between(8.5, 17), shadow=(0.2, 0, 2.5))
 
     def plan_people(self, side: int) -> None:
         """On the sidewalk, most of them near."""
@@ -197,13 +207,13 @@ class Scene:
             s = side * self.half + side * chance.between(0.6, self.walks[side] - 0.4)
             far = chance.random() ** 2
             nearest = 1.2 * abs(s) + 1.5
-            self.add(draw.person, s, nearest * (1 - far) + 36 * far, KERB, shadow=(0.35, 0, 1.6))
+            self.add(draw.person, s, nearest * (1 - far) + 20 * far, KERB, shadow=(0.35, 0, 1.6))
 
     def plan_crossing(self) -> None:
         """People on the road."""
         chance = self.chance
         for _ in range(chance.below(3)):
-            z = self.zebra + chance.between(0.5, 2.5) if self.zebra else chance.between(7, 26)
+            z = self.zebra + chance.between(0.5, 2.5) if self.zebra else chance.between(7, 18)
             self.add(draw.person, chance.between(-1, 1) * self.half, z, 0, shadow=(0.35, 0, 1.6))
 
     def plan_cars(self) -> None:

@@ -27,9 +27,8 @@ def create_model(name: str, num_classes: int, in_channels: int = 3, **options: A
     """
     if name not in MODELS:
         raise ValueError(f'no model "{name}"{did_you_mean(name, list_models())}')
-    allowed = inspect.signature(MODELS[name]).parameters
+    known = [option for option in inspect.signature(MODELS[name]).parameters if option not in ("num_classes", "in_channels")]
     for option in options:
-        if option not in allowed:
-            known = [other for other in allowed if other not in ("num_classes", "in_channels")]
+        if option not in known:
             raise ValueError(f'{name} has no option "{option}"{did_you_mean(option, known)}')
     return MODELS[name](num_classes, in_channels, **options)

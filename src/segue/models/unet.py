@@ -110,7 +110,7 @@ def mirror(x: Tensor, size: int, dim: int) -> Tensor:
 
 
 def init_he(module: nn.Module) -> None:
-    """Section 3: Gaussian with variance 2 / N, N the number of a neuron's inputs."""
+    """Section 3: Gaussian with variance 2 / N; N is counted as in the released code, 4 x out_channels in an up-convolution."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight)
         if module.bias is not None:
