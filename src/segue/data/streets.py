@@ -69,7 +69,7 @@ class Streets(Samples):
 
     labels = STREETS
 
-    def __init__(self, split: str = "train", count: int | None = None, size: tuple[int, int] = (240, 320), seed: int = 0) -> None:
+    def __init__(self, split: str = "train", count: int | None = None, size: tuple[int, int] = (120, 160), seed: int = 0) -> None:
         if split not in COUNTS:
             raise ValueError(f"split (={split!r}) must be one of {', '.join(COUNTS)}")
         if count is not None and count < 1:
