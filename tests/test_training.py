@@ -15,8 +15,8 @@ from torch import nn
 from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
 from segue.checkpoint import Card
 from segue.data.samples import DataError
+from segue.optimization import SCHEDULES
 from segue.recipes import Recipe
-from segue.training import SCHEDULES
 
 
 def rows(run: Path) -> list[dict[str, str]]:

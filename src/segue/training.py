@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import math
 import os
 import pickle
 import shlex
@@ -37,6 +36,7 @@ from segue.labels import Labels
 from segue.losses import cross_entropy
 from segue.metrics import ConfusionMatrix
 from segue.models import create_model
+from segue.optimization import SCHEDULES, make_optimizer
 from segue.recipes import Recipe
 from segue.report.sheet import Row, contact_sheet
 from segue.weights import count_labels, enet_weights, median_frequency_weights
@@ -320,30 +320,6 @@ def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> p
         use_distributed_sampler=False,  # EpochSampler and EvaluationSamples do it, and repeat no sample
         log_every_n_steps=10,
     )
-
-
-def make_optimizer(recipe: Recipe, parameters: Any) -> torch.optim.Optimizer:
-    rate, decay = recipe.learning_rate, recipe.weight_decay
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=recipe.momentum, weight_decay=decay)
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, rate, betas=(recipe.momentum, 0.999), weight_decay=decay)
-    return torch.optim.AdamW(parameters, rate, betas=(recipe.momentum, 0.999), weight_decay=decay)
-
-
-def one_cycle(progress: float) -> float:
-    """From 1/25 up to 1 at 15 %, then down to 0, both along a cosine."""
-    if progress < 0.15:
-        return 1 - (1 - 1 / 25) * (1 + math.cos(math.pi * progress / 0.15)) / 2
-    return (1 + math.cos(math.pi * min(1.0, (progress - 0.15) / 0.85))) / 2
-
-
-# The learning rate as a share of the recipe's, by the share of the training that is done.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda progress: 1.0,
-    "poly": lambda progress: max(0.0, 1 - progress) ** 0.9,
-    "one_cycle": one_cycle,
-}
 
 
 def class_weights(recipe: Recipe, samples: Dataset[Any], num_classes: int) -> Tensor | None:
