@@ -35,6 +35,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @every_page
 def test_commands_and_recipes_exist(page: Path) -> None:
-    for command, argument in re.findall(r"^segue (\w+) ?([\w-]*)", page.read_text(), re.MULTILINE):
+    blocks = "\n".join(re.findall(r"^```\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL))
+    for command, argument in re.findall(r"^segue (\w+) ?([\w-]*)", blocks, re.MULTILINE):
         assert command in COMMANDS
         assert command != "train" or argument in RECIPES
