@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import platform
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,16 +149,3 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str
                 f"and {tuple(tensor.shape)} here; the numbers of classes and channels must be equal"
             )
     model.load_state_dict(weights)
-
-
-def describe_machine() -> dict[str, Any]:
-    """The hardware and the versions that a result was obtained with."""
-    versions = {"segue": segue.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    if torch.cuda.is_available():
-        return {"hardware": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}", "versions": versions}
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
-    return {"hardware": f"{torch.get_num_threads()} cores of {processor}", "versions": versions}

@@ -76,10 +76,11 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None) -
     """Evaluate, print and record; gives the path of the contact sheet."""
     import time
 
-    from segue.checkpoint import describe_machine, find_checkpoint, load_checkpoint
+    from segue.checkpoint import find_checkpoint, load_checkpoint
     from segue.data import create_dataset
     from segue.evaluation import evaluate
     from segue.inference import Predictor
+    from segue.provenance import command_line, describe_machine
     from segue.report.record import score_table, write_record
 
     if out is None:
@@ -288,12 +289,6 @@ def progress(description: str) -> Callable[[Any], Any]:
     from rich.progress import track
 
     return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())
-
-
-def command_line() -> str:
-    import shlex
-
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

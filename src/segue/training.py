@@ -5,9 +5,7 @@ import json
 import logging
 import os
 import pickle
-import shlex
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -26,7 +24,7 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from segue.checkpoint import Card, describe_machine, load_checkpoint, load_weights, save_checkpoint
+from segue.checkpoint import Card, load_checkpoint, load_weights, save_checkpoint
 from segue.data import create_dataset
 from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
 from segue.data.samples import DataError, Samples
@@ -37,6 +35,7 @@ from segue.losses import cross_entropy
 from segue.metrics import ConfusionMatrix
 from segue.models import create_model
 from segue.optimization import SCHEDULES, make_optimizer
+from segue.provenance import command_line, commit, describe_machine
 from segue.recipes import Recipe
 from segue.report.sheet import Row, contact_sheet
 from segue.weights import count_labels, enet_weights, median_frequency_weights
@@ -273,8 +272,7 @@ class KeepRun(Callback):
 
 def training_record(recipe: Recipe) -> dict[str, Any]:
     """What the checkpoint tells of its training, beside the recipe."""
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    return {"command": command, "commit": commit(), "seed": recipe.seed, **describe_machine()}
+    return {"command": command_line(), "commit": commit(), "seed": recipe.seed, **describe_machine()}
 
 
 def finished_epochs(state: Path) -> int:
@@ -387,16 +385,6 @@ def drop_rows_from(path: Path, epoch: int) -> None:
         lines = path.read_text().splitlines()
         kept = [line for line in lines[1:] if int(line.split(",")[0]) < epoch]
         path.write_text("\n".join([lines[0], *kept]) + "\n")
-
-
-def commit() -> str:
-    """The commit of segue's own source, with + if it was changed since; "" if it is not a git checkout."""
-    folder = Path(__file__).parent
-    try:
-        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return ""
 
 
 def quiet_lightning() -> None:

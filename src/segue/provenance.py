@@ -1,0 +1,40 @@
+"""Where a result comes from: the command, the commit, the hardware and the versions."""
+
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import segue
+
+
+def command_line() -> str:
+    """The command that is running."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def commit() -> str:
+    """The commit of segue's own source, with + if it was changed since; "" if it is not a git checkout."""
+    folder = Path(__file__).parent
+    try:
+        command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def describe_machine() -> dict[str, Any]:
+    """The hardware and the versions that a result was obtained with."""
+    versions = {"segue": segue.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    if torch.cuda.is_available():
+        return {"hardware": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}", "versions": versions}
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        processor = platform.processor() or platform.machine()
+    return {"hardware": f"{torch.get_num_threads()} cores of {processor}", "versions": versions}
