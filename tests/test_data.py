@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from segue.data import DATASETS, create_dataset
+from segue.data import DATASETS, DRAWN, create_dataset
 from segue.data.camvid import CAMVID, CamVid
 from segue.data.cityscapes import CITYSCAPES, LABEL_IDS, MAPPING, Cityscapes
 from segue.data.files import FileSamples
@@ -509,7 +509,7 @@ class TestCreateDataset:
         with pytest.raises(ValueError, match='no data set "citiscapes"; did you mean "cityscapes"'):
             create_dataset("citiscapes", "data")
 
-    @pytest.mark.parametrize("name", [name for name in DATASETS if name != "streets"])
+    @pytest.mark.parametrize("name", [name for name in DATASETS if name not in DRAWN])
     def test_files_need_a_root(self, name: str) -> None:
         with pytest.raises(DataError, match=f"{name} is read from files: .*--root"):
             create_dataset(name)

@@ -80,3 +80,55 @@ def test_a_split_is_scored_as_its_images_one_by_one(tmp_path: Path) -> None:
 def test_data_of_other_classes_are_refused(camvid: Path) -> None:
     with pytest.raises(ValueError, match=r"knows 2 classes \(dark, light\), but the data have 11"):
         evaluate(predictor(), create_dataset("camvid", str(camvid), "val"))
+
+
+def test_depth_is_one_more_channel_in_metres() -> None:
+    seen: list[Tensor] = []
+
+    def network(x: Tensor) -> Tensor:
+        seen.append(x)
+        return threshold(x)
+
+    rgbd = Predictor(network, LABELS, (0.0, 0.0, 0.0, 2.0), (1.0, 1.0, 1.0, 4.0))
+    rgbd(half_light(8, 12), np.full((8, 12), 10.0, np.float32))
+    assert seen[0].shape == (1, 4, 8, 12)
+    torch.testing.assert_close(seen[0][0, 3], torch.full((8, 12), 2.0))
+    with pytest.raises(ValueError, match="depth="):
+        rgbd(half_light(8, 12))
+    with pytest.raises(ValueError, match="depth has the shape"):
+        rgbd(half_light(8, 12), np.zeros((4, 4), np.float32))
+
+
+def test_probabilities_are_the_softmax_whose_largest_is_the_map() -> None:
+    image = half_light(9, 14)
+    probabilities = predictor().probabilities(image)
+    assert probabilities.shape == (2, 9, 14)
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-5)
+    assert (probabilities.argmax(axis=0) == predictor()(image)).all()
+
+
+def test_monte_carlo_dropout_is_sure_where_dropout_changes_nothing() -> None:
+    """The left half's logits pass through dropout, the right half's do not."""
+
+    class HalfSure(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout = torch.nn.Dropout(0.5)
+            self.norm = torch.nn.BatchNorm2d(3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = 4 * threshold(self.norm(x))
+            half = x.shape[-1] // 2
+            return torch.cat([self.dropout(logits[..., :half]), logits[..., half:]], dim=-1)
+
+    torch.manual_seed(0)
+    network = Predictor(HalfSure(), LABELS, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    image = half_light(8, 12)
+    mean, variance = network.sampled(image, samples=30)
+    assert mean.shape == (2, 8, 12)
+    assert (variance[:, :6] > 1e-3).all()
+    assert (variance[:, 6:] < 1e-6).all()
+    np.testing.assert_allclose(mean[:, :, 6:], network.probabilities(image)[:, :, 6:], rtol=1e-4)
+    assert not any(module.training for module in network.network.modules())
+    with pytest.raises(ValueError, match="bayesian_segnet"):
+        predictor().sampled(image)

@@ -1,7 +1,9 @@
 import csv
 import json
+import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
-from segue.checkpoint import Card
-from segue.data.samples import DataError
+from segue.checkpoint import Card, load_stage
+from segue.data.samples import DataError, Samples
 from segue.optimization import SCHEDULES
-from segue.recipes import Recipe
+from segue.recipes import RECIPES, Recipe, get_recipe
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -246,3 +248,73 @@ def test_schedules_begin_and_end_where_they_should() -> None:
     assert SCHEDULES["one_cycle"](0) == pytest.approx(1 / 25)
     assert max(SCHEDULES["one_cycle"](step / 1000) for step in range(1001)) == pytest.approx(1, abs=1e-4)
     assert SCHEDULES["one_cycle"](1) == pytest.approx(0)
+
+
+def test_the_encoder_is_trained_first_and_the_whole_starts_from_it(camvid: Path, tmp_path: Path) -> None:
+    """ENet's two stages, section 5.1; interrupted between the two, the same command goes on."""
+    recipe = tiny_recipe(camvid, epochs=1, before="enet-camvid-encoder")
+    stages = replace(get_recipe("enet-camvid-encoder"), epochs=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(RECIPES, "enet-camvid-encoder", stages)
+        train(recipe, tmp_path / "enet")
+        first = tmp_path / "enet-enet-camvid-encoder"
+        weights = load_file(first / "best" / "model.safetensors")
+        assert "encoder_head.weight" in weights
+        assert "fullconv.weight" not in weights
+        assert load_checkpoint(tmp_path / "enet")[1].training["started_from"]["epochs"] == 1
+        stamp = (first / "recipe.json").stat().st_mtime_ns, (first / "metrics.csv").read_text()
+        shutil.rmtree(tmp_path / "enet")
+        train(recipe, tmp_path / "enet")
+        assert stamp == ((first / "recipe.json").stat().st_mtime_ns, (first / "metrics.csv").read_text())
+
+
+def test_a_stage_starts_from_the_weights_before_it(tmp_path: Path) -> None:
+    encoder = create_model("enet", 3, encoder_only=True)
+    whole = create_model("enet", 3)
+    fresh = {name: tensor.clone() for name, tensor in whole.state_dict().items()}
+    load_stage(whole, encoder.state_dict(), "the encoder")
+    for name, tensor in whole.state_dict().items():
+        expected = encoder.state_dict().get(name, fresh[name])
+        assert torch.equal(tensor, expected), name
+    with pytest.raises(ValueError, match="names missing"):
+        load_stage(create_model("unet", 3), encoder.state_dict(), "the encoder")
+
+
+def test_depth_is_trained_with_and_scored(tmp_path: Path) -> None:
+    """Where the recipe normalises one channel more than the images have, depth is that channel: here the one that tells."""
+
+    class Depths(Samples):
+        labels = Labels.from_names(["near", "far"])
+
+        def __len__(self) -> int:
+            return 8
+
+        def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+            random = np.random.default_rng(index)
+            mask = np.zeros((32, 32), np.uint8)
+            mask[:, random.integers(8, 24) :] = 1
+            image = random.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+            return {"image": image, "mask": mask, "depth": np.where(mask, 9, 2).astype(np.float32)}
+
+    recipe = Recipe(
+        network="none", data="streets", epochs=10, batch_size=4, learning_rate=0.1, crop=(32, 32), workers=0,
+        mean=(0.5, 0.5, 0.5, 5.0), std=(0.3, 0.3, 0.3, 4.0), validate_every=10,
+    )  # fmt: skip
+    run = train(recipe, tmp_path / "run", train_data=Depths(), val_data=Depths(), model=nn.Conv2d(4, 2, 1))
+    model, card = load_checkpoint(run, model=nn.Conv2d(4, 2, 1))
+    matrix = evaluate(Predictor.of(model, card, device="cpu"), Depths())
+    assert matrix.mean_iu == float(rows(run)[-1]["mean_iu"])
+    assert matrix.mean_iu > 0.95
+
+
+def test_borders_between_touching_cells_need_instances(camvid: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"border_weights.*instances.*--border-weights False"):
+        train(tiny_recipe(camvid, border_weights=True), tmp_path / "run")
+
+
+def test_a_classifier_must_fit(camvid: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="ENet"):
+        train(tiny_recipe(camvid, classifier="imagenet"), tmp_path / "run")
+    with pytest.raises(ValueError, match="both give the first weights"):
+        tiny_recipe(camvid, classifier="imagenet", init="somewhere")
+    assert not (tmp_path / "run").exists()

@@ -236,3 +236,43 @@ def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
 def test_unknown_array() -> None:
     with pytest.raises(ValueError, match="a sample has weights, but Augment knows image, mask"):
         Augment((20, 30))(**numbered(20, 30), weights=np.zeros((20, 30)))
+
+
+def test_rotation_turns_about_the_centre() -> None:
+    """A white dot left of the centre moves along a circle, by at most the angle; image and mask alike."""
+    random.seed(0)
+    image, mask = np.zeros((81, 81, 1), np.uint8), np.zeros((81, 81), np.uint8)
+    cv2.circle(image, (20, 40), 3, 255, -1)
+    cv2.circle(mask, (20, 40), 3, 1, -1)
+    angles = []
+    for _ in range(30):
+        turned = Augment((81, 81), flip=False, rotate=30)(image=image, mask=mask)
+        for where in (turned["image"][..., 0] > 128, turned["mask"] == 1):
+            y, x = np.argwhere(where).mean(axis=0) - 40
+            assert np.hypot(x, y) == pytest.approx(20, abs=0.7)
+            angles.append(np.degrees(np.arctan2(y, -x)))
+    assert np.abs(angles).max() < 32
+    assert np.ptp(angles) > 30
+
+
+def test_bending_moves_all_arrays_alike_and_by_its_deviation() -> None:
+    random.seed(0)
+    x = np.arange(128, dtype=np.uint8)
+    ramp = np.broadcast_to(x, (128, 128))
+    sample = {"image": np.repeat(ramp[..., None], 3, axis=2), "mask": ramp, "instances": ramp.astype(np.uint16)}
+    shifts = []
+    for _ in range(40):
+        bent = Augment((128, 128), flip=False, elastic=10)(**sample)
+        image, mask, instances = (bent[name][44:84, 44:84].astype(int) for name in ("image", "mask", "instances"))
+        assert (np.abs(mask - image[..., 0]) <= 1).all()
+        assert (mask == instances).all()
+        shifts.append(bent["image"][64, 64, 0] - 64.0)  # a node of the grid: its own shift
+    assert np.std(shifts) == pytest.approx(10, rel=0.3)
+
+
+def test_bending_is_smooth() -> None:
+    random.seed(1)
+    ramp = np.broadcast_to(np.arange(128, dtype=np.uint8), (128, 128))
+    bent = Augment((64, 64), flip=False, elastic=4)(image=np.repeat(ramp[..., None], 3, axis=2), mask=ramp)
+    steps = np.diff(bent["image"][..., 0].astype(int), axis=1)
+    assert np.abs(steps - 1).max() <= 1

@@ -133,6 +133,14 @@ def read_card(folder: Path) -> tuple[Card, str]:
         ) from None
 
 
+def load_stage(model: nn.Module, weights: dict[str, torch.Tensor], source: str) -> None:
+    """Give the model the weights of an earlier stage of its training; layers that only one of the two has stay as they are."""
+    added, dropped = tuple(getattr(model, "added", ())), tuple(getattr(model, "dropped", ()))
+    shared = {name: tensor for name, tensor in weights.items() if not name.startswith(dropped)}
+    first = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(added)}
+    load_weights(model, {**first, **shared}, source)
+
+
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str) -> None:
     """Give the model the weights; ValueError if a name is missing, unknown or of another shape."""
     own = model.state_dict()

@@ -24,7 +24,8 @@ def train(args: Sequence[str]) -> None:
 
     def resume(folder: tyro.conf.Positional[Path], devices: int = 0, nodes: int = 0) -> None:
         """Go on with the run in FOLDER after the last epoch that it finished."""
-        from segue.training import load_recipe, train
+        from segue.runs import load_recipe
+        from segue.training import train
 
         train(load_recipe(folder), folder, devices=devices, nodes=nodes, resume=True)
 
@@ -62,7 +63,7 @@ def evaluate(args: Sequence[str]) -> None:
 
         Args:
             checkpoint: A checkpoint's folder, a run's folder (its best is taken), or the name of one that comes with segue.
-            data: streets, camvid, cityscapes or folder.
+            data: camvid, cells, cityscapes, em, folder, nuclei, streets, sunrgbd or voc.
             root: The folder of the data set.
             split: train, val or test.
             out: The folder for scores.json, README.md and sheet.jpg; by default report/ in the run, or here.
@@ -107,23 +108,28 @@ def predict(args: Sequence[str]) -> None:
     """Label photos: segue predict photo.jpg folder/ --out out"""
     import tyro
 
-    def command(paths: tyro.conf.Positional[list[Path]], out: Path = Path("predictions")) -> None:
+    def command(
+        paths: tyro.conf.Positional[list[Path]], out: Path = Path("predictions"), crf: bool = False, samples: int = 0
+    ) -> None:
         """Write a map of class numbers (PNG) and an overlay (JPEG) for each image, at the image's own size.
 
         Args:
             paths: Images and folders of images; the first may be a checkpoint. Without one, segue's own ENet is used.
             out: The folder for the results.
+            crf: Move the edges of the classes to edges of the image, with DeepLab's dense CRF.
+            samples: Predict so often with dropout on, label by the mean, and write a picture of the variance (Bayesian SegNet).
         """
-        label_photos(paths, out)
+        label_photos(paths, out, crf, samples)
 
     tyro.cli(command, args=args, prog="segue predict")
 
 
-def label_photos(paths: list[Path], out: Path) -> None:
-    from segue.checkpoint import find_checkpoint
+def label_photos(paths: list[Path], out: Path, crf: bool, samples: int) -> None:
+    from segue.checkpoint import find_checkpoint, load_checkpoint
+    from segue.crf import CRFS
     from segue.images import read_image, write_image
     from segue.inference import Predictor
-    from segue.report.sheet import overlay
+    from segue.report.sheet import heat_map, overlay
 
     named = bool(paths) and find_checkpoint(paths[0]) is not None
     for path in paths[named:]:
@@ -133,13 +139,15 @@ def label_photos(paths: list[Path], out: Path) -> None:
             raise ValueError(f"{path} is a run without a checkpoint; train it for an epoch first: segue train --resume {path}")
     checkpoint, inputs = (paths[0], paths[1:]) if named else (Path("enet-camvid"), paths)
     targets = plan_outputs(inputs, out)
-    predictor = Predictor.load(checkpoint)
+    model, card = load_checkpoint(checkpoint)
+    predictor = Predictor.of(model, card)
+    dense_crf = CRFS.get(card.network, CRFS["deeplabv2"]) if crf else None
     out.mkdir(parents=True, exist_ok=True)
     broken = 0
     for source, target in progress("labelling")(list(targets.items())):
         try:
             image = read_image(source)
-            mask = predictor(image)
+            mask, uncertainty = label_photo(predictor, image, dense_crf, samples)
         except (ValueError, MemoryError) as error:
             broken += 1
             print(f"left out: {error}", file=sys.stderr)
@@ -147,9 +155,24 @@ def label_photos(paths: list[Path], out: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_image(target, mask)
         write_image(target.with_name(f"{target.stem}_overlay.jpg"), overlay(image, mask, predictor.labels))
+        if uncertainty is not None:
+            write_image(target.with_name(f"{target.stem}_uncertainty.jpg"), heat_map(uncertainty))
         print(f"{source} -> {target}: {summary(mask, predictor.labels.names)}")
     if broken:
         raise ValueError(f"{broken} of {len(targets)} images could not be labelled; they are named above")
+
+
+def label_photo(predictor: Any, image: Any, dense_crf: Any, samples: int) -> tuple[Any, Any]:
+    """The label map of an RGB image, and the variance of several samples where these are wanted, else None."""
+    from segue.images import to_grey
+
+    seen = to_grey(image) if predictor.channels == 1 else image
+    if dense_crf is None and not samples:
+        return predictor(seen), None
+    probabilities, uncertainty = predictor.sampled(seen, samples) if samples else (predictor.probabilities(seen), None)
+    if dense_crf is not None:
+        probabilities = dense_crf(image, probabilities)
+    return probabilities.argmax(axis=0).astype("uint8"), uncertainty
 
 
 def plan_outputs(inputs: list[Path], out: Path) -> dict[Path, Path]:

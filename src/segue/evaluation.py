@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from segue.data.samples import Sample, Samples
 from segue.inference import Predictor
+from segue.labels import Mask
 from segue.metrics import ConfusionMatrix
 
 
@@ -19,10 +20,16 @@ def evaluate(
     matrix = ConfusionMatrix(predictor.labels.names)
     for index, sample in zip(progress(range(len(samples))), read_ahead(samples), strict=True):
         try:
-            matrix.update(sample["mask"], predictor(sample["image"]))
+            matrix.update(sample["mask"], predict_sample(predictor, sample))
         except ValueError as error:
             raise ValueError(f"{samples.name(index)}: {error}") from error
     return matrix
+
+
+def predict_sample(predictor: Predictor, sample: Sample) -> Mask:
+    """The label map of a sample; its depth is used if the network takes it."""
+    uses_depth = "depth" in sample and predictor.channels == sample["image"].shape[2] + 1
+    return predictor(sample["image"], sample["depth"] if uses_depth else None)
 
 
 def check_labels(predictor: Predictor, samples: Samples) -> None:

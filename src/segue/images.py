@@ -28,6 +28,11 @@ def read_image(path: str | Path) -> Image:
         return np.array(PIL.ImageOps.exif_transpose(file).convert("RGB"))
 
 
+def to_grey(image: Image) -> Image:
+    """The brightness of an RGB image as its only channel, (H, W, 1)."""
+    return np.array(PIL.Image.fromarray(image).convert("L"))[..., None]
+
+
 def read_mask(path: str | Path) -> Mask:
     """The numbers stored in a grey, palette or one-bit mask (H, W), as they are.
 

@@ -12,9 +12,14 @@ from segue.checkpoint import Card, load_checkpoint
 from segue.labels import Image, Labels, Mask
 from segue.layers import resize
 
+Probabilities = NDArray[np.float32]
+
 
 class Normalize(nn.Module):
-    """uint8 images (N, C, H, W) to floats: value / 255, less `mean`, divided by `std`."""
+    """uint8 images (N, C, H, W) to floats: value / 255, less `mean`, divided by `std`.
+
+    depth: float32 (N, 1, H, W) in metres, as one more channel, less its `mean`, divided by its `std`.
+    """
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
@@ -24,7 +29,9 @@ class Normalize(nn.Module):
         self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor, depth: Tensor | None = None) -> Tensor:
+        if depth is not None:
+            images = torch.cat([images, 255 * depth], dim=1)  # `scale` divides by 255
         return images * self.scale + self.offset
 
 
@@ -65,19 +72,68 @@ class Predictor:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         return cls(model, card.labels, card.mean, card.std, card.short_side, device)
 
+    @property
+    def channels(self) -> int:
+        """What the network takes: those of the image, and depth where it uses that."""
+        return self.normalize.scale.shape[1]
+
     @torch.inference_mode()
-    def __call__(self, image: Image) -> Mask:
-        """The class number of each pixel, uint8 (H, W), of an image uint8 (H, W, C)."""
-        channels = self.normalize.scale.shape[1]
-        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
-            raise ValueError(
-                f"image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, {channels}) of uint8"
-            )
-        size = image.shape[0], image.shape[1]
-        x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
-        x = resize_image(self.normalize(x), working_size(self.short_side, *size))
-        result: NDArray[np.uint8] = label_maps(self.network, x, size)[0].cpu().numpy()
+    def __call__(self, image: Image, depth: NDArray[np.float32] | None = None) -> Mask:
+        """The class number of each pixel, uint8 (H, W), of an image uint8 (H, W, C), and depth (H, W) in metres if it is used."""
+        result: NDArray[np.uint8] = label_maps(self.network, self.prepare(image, depth), image.shape[:2])[0].cpu().numpy()
         return result
+
+    @torch.inference_mode()
+    def probabilities(self, image: Image, depth: NDArray[np.float32] | None = None) -> Probabilities:
+        """The softmax over the classes at each pixel, float32 (K, H, W)."""
+        logits = resize(self.network(self.prepare(image, depth)), image.shape[:2])
+        result: Probabilities = logits.float().softmax(dim=1)[0].cpu().numpy()
+        return result
+
+    @torch.inference_mode()
+    def sampled(
+        self, image: Image, samples: int = 40, depth: NDArray[np.float32] | None = None
+    ) -> tuple[Probabilities, NDArray[np.float32]]:
+        """Monte Carlo dropout (Bayesian SegNet, section 3): the mean of the softmax, (K, H, W), and its variance, (H, W).
+
+        Dropout stays on while `samples` predictions are drawn; the variance over these is averaged over the classes. ValueError
+        if the network has no dropout.
+        """
+        modules = self.network.modules() if isinstance(self.network, nn.Module) else []
+        dropouts = [module for module in modules if isinstance(module, nn.Dropout | nn.Dropout2d)]
+        if not dropouts or samples < 2:
+            raise ValueError(
+                f"samples (={samples}) must be at least 2, and the network have dropout ({len(dropouts)} layers here); "
+                "bayesian_segnet is made for it"
+            )
+        x = self.prepare(image, depth)
+        for dropout in dropouts:
+            dropout.train()
+        try:
+            total = squares = torch.zeros(())
+            for _ in range(samples):
+                probabilities = resize(self.network(x), image.shape[:2]).float().softmax(dim=1)[0].cpu()
+                total, squares = total + probabilities, squares + probabilities**2
+        finally:
+            for dropout in dropouts:
+                dropout.eval()
+        mean = total / samples
+        variance = (squares / samples - mean**2).clamp(min=0).mean(dim=0)
+        return mean.numpy(), variance.numpy()
+
+    def prepare(self, image: Image, depth: NDArray[np.float32] | None) -> Tensor:
+        """The network's input, (1, C, h, w), of an image and its depth; ValueError if they are not what it takes."""
+        channels = self.channels - (depth is not None)
+        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
+            hint = "; a network that uses depth takes it as depth=" if image.shape[2:] == (self.channels - 1,) else ""
+            raise ValueError(
+                f"image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, {channels}) of uint8{hint}"
+            )
+        if depth is not None and depth.shape != image.shape[:2]:
+            raise ValueError(f"depth has the shape {depth.shape}; it must be {image.shape[:2]}, one number for each pixel")
+        x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
+        metres = None if depth is None else torch.tensor(depth, dtype=torch.float32, device=self.device)[None, None]
+        return resize_image(self.normalize(x, metres), working_size(self.short_side, *image.shape[:2]))
 
 
 def working_size(short_side: int, height: int, width: int) -> tuple[int, int]:

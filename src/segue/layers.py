@@ -14,6 +14,10 @@ class SegmentationModel(nn.Module):
 
     stride = 1  # `score` is given heights and widths that are multiples of this
     min_size = 1  # the smallest height and width that the network takes, in pixels
+    classifier = ""  # whose ImageNet weights it starts from: torchvision/NAME or timm/NAME; empty if from none
+    draws_borders = False  # whether `supervise` gives the borders of the classes too
+    added: tuple[str, ...] = ()  # layers that an earlier stage of a staged training does not have
+    dropped: tuple[str, ...] = ()  # layers that only an earlier stage has
 
     def __init__(self, num_classes: int, in_channels: int) -> None:
         super().__init__()
@@ -39,8 +43,20 @@ class SegmentationModel(nn.Module):
         return logits[..., :height, :width]
 
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
-        """What a loss compares with the truth: the logits as "main", and the auxiliary outputs of a network that has them."""
+        """What a loss compares with the truth: the logits as "main", and the auxiliary outputs of a network that has them.
+
+        Each is (N, num_classes, h, w); where h x w is smaller than the image, the truth is resized to it. One whose name begins
+        with "border" is (N, 1, h, w): the logit of an edge between classes.
+        """
         return {"main": self(x)}
+
+    def trunk(self) -> list[nn.Module]:
+        """The layers that come from an ImageNet classifier; all others are new, and learn faster in some recipes."""
+        return []
+
+    def load_classifier(self, weights: dict[str, Tensor]) -> None:
+        """Take an ImageNet classifier's weights by their names in its library; ValueError if they do not fit."""
+        raise ValueError(f"{type(self).__name__} starts from no classifier; leave out its weights")
 
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless x is a batch of images that this network takes."""
@@ -69,3 +85,18 @@ def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     if x.shape[-2:] == torch.Size(size):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
+    """Convolution that keeps the size but for its stride, batch norm, ReLU."""
+    padding = dilation * (size // 2)
+    conv = nn.Conv2d(in_channels, out_channels, size, stride, padding, dilation, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+def bilinear_kernel(size: int) -> Tensor:
+    """The kernel (size, size) with which a transposed convolution of stride (size + 1) // 2 interpolates bilinearly."""
+    factor = (size + 1) // 2
+    centre = factor - 1 if size % 2 else factor - 0.5
+    line = 1 - (torch.arange(size) - centre).abs() / factor
+    return line[:, None] * line

@@ -1,15 +1,12 @@
 """Training: Lightning's Trainer does the loop, and this is the only file that knows it."""
 
-import csv
-import json
 import logging
 import os
-import pickle
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,22 +21,29 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from segue.checkpoint import Card, load_checkpoint, load_weights, save_checkpoint
+from segue.backbones import classifier_weights
+from segue.checkpoint import Card, load_checkpoint, load_stage, save_checkpoint
 from segue.data import create_dataset
 from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
 from segue.data.samples import DataError, Samples
 from segue.data.transforms import Augment, Transform
 from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.labels import Labels
-from segue.losses import cross_entropy
+from segue.losses import supervised_loss
 from segue.metrics import ConfusionMatrix
 from segue.models import create_model
-from segue.optimization import SCHEDULES, make_optimizer
+from segue.optimization import freeze_norms, learning_rate_share, make_optimizer
 from segue.provenance import command_line, commit, describe_machine
-from segue.recipes import Recipe
+from segue.recipes import Recipe, get_recipe
 from segue.report.sheet import Row, contact_sheet
-from segue.weights import count_labels, enet_weights, median_frequency_weights
+from segue.runs import append_row, drop_rows_from, finished_epochs, load_recipe, prepare_folder
+from segue.weights import border_weights, count_labels, enet_weights, label_edges, median_frequency_weights
 
+# What a recipe shares with the one that is trained before it.
+SHARED = (
+    "data", "root", "split", "batch_size", "crop", "scale", "flip", "jitter", "mean", "std", "precision", "compile", "workers",
+    "seed",
+)  # fmt: skip
 PICTURED = 4  # validation samples that are shown in TensorBoard
 
 
@@ -71,7 +75,14 @@ def train(
     """
     out = Path(out)
     quiet_lightning()
-    train_data = train_data if train_data is not None else create_dataset(recipe.data, recipe.root, "train")
+    if recipe.before and not recipe.init and model is None:
+        if max(devices, nodes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
+            raise ValueError(
+                f'the recipe begins with "{recipe.before}"; on several devices, train that first, then this: --init ITS_FOLDER'
+            )
+        first = train_before(recipe, out, train_data=train_data, val_data=val_data, labels=labels, transform=transform)
+        recipe = replace(recipe, init=str(first), classifier="")
+    train_data = train_data if train_data is not None else create_dataset(recipe.data, recipe.root, recipe.split)
     val_data = val_data if val_data is not None else create_dataset(recipe.data, recipe.root, "val")
     labels = labels or getattr(train_data, "labels", None)
     if labels is None:
@@ -81,10 +92,14 @@ def train(
     torch.manual_seed(recipe.seed)  # of the first weights
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
     record = training_record(recipe)
+    state = out / "resume.ckpt"
+    resume_epoch = finished_epochs(state) if resume and state.exists() else 0
     if recipe.init:
         initial, card = load_checkpoint(recipe.init)
-        load_weights(network, initial.state_dict(), recipe.init)
+        load_stage(network, initial.state_dict(), recipe.init)
         record["started_from"] = card.training
+    elif recipe.classifier and not resume_epoch:
+        load_classifier(network, recipe.classifier)
     check_fit(recipe, network, train_data)
     task = Task(recipe, network, labels, train_data, val_data, transform)
     trainer = make_trainer(recipe, KeepRun(out, recipe, record, own_module=model is not None), devices, nodes)
@@ -92,12 +107,11 @@ def train(
         raise DataError(
             f"the validation split has fewer samples than there are devices ({trainer.world_size}); use fewer devices"
         )
-    prepare_folder(out, recipe, resume)
-    state = out / "resume.ckpt"
-    if resume and state.exists():
-        task.first_epoch = finished_epochs(state)
+    if rank_zero_only.rank == 0 and not resume:  # type: ignore[attr-defined]
+        prepare_folder(out, recipe)
+    task.first_epoch = resume_epoch
     try:
-        trainer.fit(task, ckpt_path=str(state) if task.first_epoch else None)
+        trainer.fit(task, ckpt_path=str(state) if resume_epoch else None)
     except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print(f"stopped; go on with: segue train --resume {out}", flush=True)
@@ -105,15 +119,31 @@ def train(
     return out
 
 
-def load_recipe(run: str | Path) -> Recipe:
-    """The recipe of a run's folder; ValueError if that is no run."""
-    path = Path(run) / "recipe.json"
-    try:
-        return Recipe.from_json(json.loads(path.read_text()))
-    except FileNotFoundError:
-        raise ValueError(f"{run} is no run: it has no recipe.json; name the folder that was given to --out") from None
-    except (TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
+def train_before(recipe: Recipe, out: Path, **data: Any) -> Path:
+    """Train the recipe before this one in a folder beside `out`, go on with it, or find it done; gives that folder."""
+    folder = out.with_name(f"{out.name}-{recipe.before}")
+    if (folder / "recipe.json").exists():
+        first = load_recipe(folder)
+        state = folder / "resume.ckpt"
+        if state.exists() and finished_epochs(state) >= first.epochs:
+            return folder
+        return train(first, folder, resume=True, **data)
+    first = get_recipe(recipe.before)
+    shared = {name: getattr(recipe, name) for name in SHARED}
+    options = {**recipe.options, **first.options}
+    first = replace(first, **shared, options=options, classifier=recipe.classifier or first.classifier)
+    print(f"first {recipe.before}, in {folder}", flush=True)
+    return train(first, folder, **data)
+
+
+def load_classifier(network: Any, classifier: str) -> None:
+    """Give the network the weights of an ImageNet classifier: imagenet, or a file."""
+    if not hasattr(network, "load_classifier"):
+        raise ValueError(f"{type(network).__name__} has no load_classifier(weights); load them yourself, and take no classifier")
+    source = getattr(network, "classifier", "") if classifier == "imagenet" else classifier
+    if not source:
+        raise ValueError(f'classifier (="{classifier}"): no library has weights for this {type(network).__name__}; name a file')
+    network.load_classifier(classifier_weights(source))
 
 
 class Task(pl.LightningModule):
@@ -126,7 +156,10 @@ class Task(pl.LightningModule):
         super().__init__()
         self.recipe, self.network, self.labels = recipe, network, labels
         self.train_data, self.val_data = train_data, val_data
-        self.transform_samples = transform or Augment(recipe.crop, recipe.scale, recipe.flip, recipe.jitter)
+        self.transform_samples = transform or Augment(
+            recipe.crop, recipe.scale, recipe.flip, recipe.jitter, recipe.rotate, recipe.elastic
+        )
+        self.fields = fields_of(recipe, val_data[0])
         self.normalize = Normalize(recipe.mean, recipe.std)
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", class_weights(recipe, train_data, len(labels)), persistent=False)
@@ -138,26 +171,33 @@ class Task(pl.LightningModule):
         self.pictured: list[Row] = []
 
     def train_dataloader(self) -> DataLoader[Any]:
-        samples = TrainingSamples(self.train_data, self.transform_samples, len(self.labels), self.recipe.seed)
+        fields, maps = list(self.fields), {}
+        if self.recipe.border_weights:
+            fields.append("instances")
+            maps["border_weights"] = instance_borders
+        if getattr(self.network, "draws_borders", False):
+            maps["edges"] = mask_edges
+        samples = TrainingSamples(self.train_data, self.transform_samples, len(self.labels), self.recipe.seed, fields, maps)
         share = self.trainer.global_rank, self.trainer.world_size
         return training_loader(samples, self.recipe.batch_size, self.recipe.workers, self.first_epoch, *share)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        samples = EvaluationSamples(self.val_data, len(self.labels), self.trainer.global_rank, self.trainer.world_size)
+        share = self.trainer.global_rank, self.trainer.world_size
+        samples = EvaluationSamples(self.val_data, len(self.labels), *share, self.fields)
         return evaluation_loader(samples, self.recipe.workers)
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.recipe, self.network.parameters())
-        steps = self.trainer.estimated_stepping_batches
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: SCHEDULES[self.recipe.schedule](step / steps))
+        optimizer = make_optimizer(self.recipe, self.network)
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(self.recipe, step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
         # Dropout depends on these numbers alone, so a resumed run repeats it.
         numbers = (self.recipe.seed, self.current_epoch, number, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
-        outputs = self.supervise(self.normalize(batch["image"]))
-        loss = cross_entropy(outputs["main"].float(), batch["mask"], self.class_weights, self.recipe.loss)
+        outputs = self.supervise(self.normalize(batch["image"], batch.get("depth")))
+        loss = supervised_loss(outputs, batch, self.recipe, self.class_weights)
         if not torch.isfinite(loss):
             names = ", ".join(sample_name(self.train_data, int(index)) for index in batch["index"])
             raise FloatingPointError(
@@ -169,12 +209,17 @@ class Task(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], number: int) -> None:
         truth = batch["mask"].cpu().numpy()
-        x = resize_image(self.normalize(batch["image"]), working_size(self.short_side, *truth.shape[-2:]))
+        images = self.normalize(batch["image"], batch.get("depth"))
+        x = resize_image(images, working_size(self.short_side, *truth.shape[-2:]))
         prediction = label_maps(self.network, x, truth.shape[-2:]).cpu().numpy()
         self.matrix.update(truth, prediction)
         if number < PICTURED:
             image = batch["image"][0].permute(1, 2, 0).cpu().numpy()
             self.pictured.append(Row(image, truth[0], prediction[0], sample_name(self.val_data, int(batch["index"][0]))))
+
+    def on_train_epoch_start(self) -> None:
+        if self.recipe.freeze_norms:  # Lightning puts all modules in training mode
+            freeze_norms(self.network)
 
     def on_validation_epoch_start(self) -> None:
         self.matrix, self.pictured = ConfusionMatrix(self.labels.names), []
@@ -275,25 +320,33 @@ def training_record(recipe: Recipe) -> dict[str, Any]:
     return {"command": command_line(), "commit": commit(), "seed": recipe.seed, **describe_machine()}
 
 
-def finished_epochs(state: Path) -> int:
-    """How many epochs the run with this resume.ckpt has finished; ValueError if the file is damaged."""
-    try:
-        return int(torch.load(state, mmap=True, weights_only=True)["epoch"]) + 1
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{state} is damaged ({error}); begin a new run, with --init {state.parent / 'last'}") from None
-
-
 def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> None:
     """ValueError if the images have other channels than the recipe, or its crops are too small for the network."""
-    channels = np.shape(train_data[0]["image"])[-1]
+    sample = train_data[0]
+    channels = np.shape(sample["image"])[-1] + ("depth" in fields_of(recipe, sample))
     if channels != len(recipe.mean):
         raise ValueError(
             f"the images have {channels} channels, but mean (={recipe.mean}) and std have {len(recipe.mean)} numbers; "
             "give them one for each channel"
         )
+    if recipe.border_weights and "instances" not in sample:
+        raise ValueError("border_weights (=True) needs data with instances, such as cells or nuclei; take --border-weights False")
     smallest = getattr(network, "min_size", 1)
     if min(recipe.crop) < smallest:
         raise ValueError(f"crop (={recipe.crop}) must be at least {smallest} x {smallest} for {recipe.network}; use larger crops")
+
+
+def fields_of(recipe: Recipe, sample: dict[str, Any]) -> tuple[str, ...]:
+    """The arrays that are an input of the network beside the image: the depth, where the recipe normalises one channel more."""
+    return ("depth",) if "depth" in sample and len(recipe.mean) == np.shape(sample["image"])[-1] + 1 else ()
+
+
+def instance_borders(sample: Mapping[str, Any]) -> Any:
+    return border_weights(np.where(sample["mask"] == 0, 0, sample["instances"]))  # the line between two cells is background
+
+
+def mask_edges(sample: Mapping[str, Any]) -> Any:
+    return label_edges(sample["mask"])
 
 
 def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> pl.Trainer:
@@ -343,48 +396,6 @@ def progress(description: str) -> Callable[[Any], Any]:
     if rank_zero_only.rank:  # type: ignore[attr-defined]
         return iter
     return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())
-
-
-@rank_zero_only
-def prepare_folder(out: Path, recipe: Recipe, resume: bool) -> None:
-    """Make the run's folder with its recipe.json; ValueError if it holds anything and is not to be resumed."""
-    if resume or int(os.environ.get("NODE_RANK", 0)):
-        return
-    try:
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise ValueError(
-                f"{out} holds something already, and nothing is overwritten; choose another folder"
-                + (f", or go on with that run: segue train --resume {out}" if (out / "recipe.json").exists() else "")
-            )
-        out.mkdir(parents=True, exist_ok=True)
-        saved = replace(recipe, root=absolute(recipe.root), init=absolute(recipe.init))
-        (out / "recipe.json").write_text(json.dumps(saved.to_json(), indent=1) + "\n")
-    except OSError as error:
-        raise ValueError(
-            f"{out} cannot be written ({error.strerror}); choose a folder with room and the right to write"
-        ) from None
-
-
-def absolute(place: str) -> str:
-    """The path from the root, if it leads somewhere from here."""
-    return str(Path(place).resolve()) if place and Path(place).exists() else place
-
-
-def append_row(path: Path, row: dict[str, Any]) -> None:
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def drop_rows_from(path: Path, epoch: int) -> None:
-    """Remove the rows of epochs that are about to be trained again."""
-    if path.exists():
-        lines = path.read_text().splitlines()
-        kept = [line for line in lines[1:] if int(line.split(",")[0]) < epoch]
-        path.write_text("\n".join([lines[0], *kept]) + "\n")
 
 
 def quiet_lightning() -> None:

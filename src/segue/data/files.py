@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segue.data.samples import DataError, Sample, Samples
-from segue.images import IMAGE_SUFFIXES, ImageError, check_image, read_image, read_mask
-from segue.labels import IGNORE, Labels, Mask
+from segue.images import IMAGE_SUFFIXES, ImageError, check_image, opened, read_image, read_mask
+from segue.labels import IGNORE, Image, Labels, Mask
 
 Pair = tuple[Path, Path]
 T = TypeVar("T")
@@ -33,15 +34,19 @@ class FileSamples(Samples):
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> Sample:
-        image_path, mask_path = self.pairs[index]
-        image, mask = read(image_path, read_image), self.mask(index)
-        if image.shape[:2] != mask.shape:
-            raise DataError(size_message(image_path, image.shape[1::-1], mask_path, mask.shape[::-1]))
+        image, mask = self.image(index), self.mask(index)
+        self.check_sizes(index, image.shape[1::-1], mask)
         return {"image": image, "mask": mask}
+
+    def image(self, index: int) -> Image:
+        return read(self.pairs[index][0], read_image)
 
     def mask(self, index: int) -> Mask:
         path = self.pairs[index][1]
-        stored = read(path, read_mask)
+        return self.decode(read(path, read_mask), path)
+
+    def decode(self, stored: Mask, path: Path) -> Mask:
+        """The class numbers of the labels that this file holds."""
         wrong = np.flatnonzero((np.bincount(stored.reshape(-1), minlength=256) > 0) & ~self.known)
         if len(wrong):
             raise DataError(
@@ -55,8 +60,11 @@ class FileSamples(Samples):
 
     def check(self, index: int) -> None:
         """Raise DataError unless the image is whole and the mask fits it, labels included."""
+        self.check_sizes(index, read(self.pairs[index][0], check_image), self.mask(index))
+
+    def check_sizes(self, index: int, size: tuple[int, ...], mask: Mask) -> None:
+        """Raise DataError unless an image of this (width, height) fits its mask."""
         image_path, mask_path = self.pairs[index]
-        size, mask = read(image_path, check_image), self.mask(index)
         if size != mask.shape[::-1]:
             raise DataError(size_message(image_path, size, mask_path, mask.shape[::-1]))
 
@@ -66,6 +74,26 @@ def read(path: Path, reader: Callable[[Path], T]) -> T:
         return reader(path)
     except ImageError as error:
         raise DataError(str(error)) from None
+
+
+def read_numbers(path: Path) -> NDArray[np.uint16]:
+    """The numbers in a grey picture of 8 or 16 bits, (H, W)."""
+    with opened(path) as file:
+        if file.mode not in ("L", "I;16", "I;16B"):
+            raise ImageError(f"{path} has the mode {file.mode}; it must have one channel of 8 or 16 bits that holds numbers")
+        return np.array(file).astype(np.uint16)
+
+
+def read_lines(path: Path, help: str) -> list[str]:
+    """The lines of a list in a file, without those that are empty; DataError, ending in `help`, if there are none."""
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"the list {path} cannot be read: {error}; {help}") from None
+    found = [line.strip() for line in lines if line.strip()]
+    if not found:
+        raise DataError(f"the list {path} is empty; {help}")
+    return found
 
 
 def pair_files(images: Path, masks: Path, help: str) -> list[Pair]:

@@ -1,7 +1,7 @@
 """From samples to batches: shuffled the same way whatever was interrupted, however many processes share the work."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from segue.data.samples import DataError
 from segue.data.transforms import Transform
 from segue.labels import IGNORE, Image, Mask
+
+PixelMap = Callable[[Mapping[str, Any]], Any]
+"""From an augmented sample to one more number for each of its pixels, (H, W)."""
 
 Key = tuple[int, int]
 """(epoch, index): the randomness of a sample depends on nothing else but the seed."""
@@ -46,10 +49,17 @@ class EpochSampler(Sampler[Key]):
 
 
 class TrainingSamples(Dataset[dict[str, Any]]):
-    """Augmented samples as tensors; every random draw is fixed by (seed, epoch, index)."""
+    """Augmented samples as tensors; every random draw is fixed by (seed, epoch, index).
 
-    def __init__(self, samples: Dataset[Any], transform: Transform | None, num_classes: int, seed: int) -> None:
+    fields: the arrays of a sample that are augmented and given, beside image and mask. maps: computed from these, by name.
+    """
+
+    def __init__(
+        self, samples: Dataset[Any], transform: Transform | None, num_classes: int, seed: int, fields: Sequence[str] = (),
+        maps: Mapping[str, PixelMap] = {},
+    ) -> None:  # fmt: skip
         self.samples, self.transform, self.num_classes, self.seed = samples, transform, num_classes, seed
+        self.fields, self.maps = ("image", "mask", *fields), maps
 
     def __getitem__(self, key: Key) -> dict[str, Any]:
         epoch, index = key
@@ -57,16 +67,19 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         with seeded(self.seed, epoch, index):
             sample = self.samples[index]
             if self.transform:
-                check_arrays(sample, name)
-                sample = self.transform(image=sample["image"], mask=sample["mask"])
-        return to_tensors(sample, index, self.num_classes, name)
+                check_arrays(sample, name, self.fields)
+                sample = self.transform(**{field: sample[field] for field in self.fields})
+        tensors = to_tensors(sample, index, self.num_classes, name, self.fields)
+        return {**tensors, **{field: torch.from_numpy(np.ascontiguousarray(of(sample))) for field, of in self.maps.items()}}
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
     """Samples as they are, of one process's share: every sample once, none twice, for any number of processes."""
 
-    def __init__(self, samples: Dataset[Any], num_classes: int, process: int = 0, processes: int = 1) -> None:
-        self.samples, self.num_classes = samples, num_classes
+    def __init__(
+        self, samples: Dataset[Any], num_classes: int, process: int = 0, processes: int = 1, fields: Sequence[str] = ()
+    ) -> None:
+        self.samples, self.num_classes, self.fields = samples, num_classes, ("image", "mask", *fields)
         self.indices = range(process, len(samples), processes)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
@@ -74,7 +87,7 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         index = self.indices[position]
-        return to_tensors(self.samples[index], index, self.num_classes, sample_name(self.samples, index))
+        return to_tensors(self.samples[index], index, self.num_classes, sample_name(self.samples, index), self.fields)
 
 
 def training_loader(
@@ -112,9 +125,11 @@ class seeded:
         torch.set_rng_state(self.before[2])
 
 
-def to_tensors(sample: dict[str, Any], index: int, num_classes: int, name: str) -> dict[str, Any]:
-    """Check a sample, and turn its image to (C, H, W); DataError with its name if it breaks the contract."""
-    image, mask = check_arrays(sample, name)
+def to_tensors(
+    sample: dict[str, Any], index: int, num_classes: int, name: str, fields: Sequence[str] = ("image", "mask")
+) -> dict[str, Any]:
+    """Check a sample, and turn its image to (C, H, W), depth to (1, H, W); DataError with its name if it breaks the contract."""
+    image, mask = check_arrays(sample, name, fields)
     worst = int(mask.max(initial=0, where=mask != IGNORE))
     if worst >= num_classes:
         raise DataError(
@@ -122,14 +137,17 @@ def to_tensors(sample: dict[str, Any], index: int, num_classes: int, name: str) 
             f"map it to a class or to {IGNORE}, which is ignored"
         )
     channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
-    return {"image": torch.from_numpy(channels_first), "mask": torch.from_numpy(mask.copy()), "index": index}
+    tensors = {"image": torch.from_numpy(channels_first), "mask": torch.from_numpy(mask.copy()), "index": index}
+    if "depth" in fields:
+        tensors["depth"] = torch.from_numpy(np.array(sample["depth"], np.float32))[None]
+    return tensors
 
 
-def check_arrays(sample: Any, name: str) -> tuple[Image, Mask]:
+def check_arrays(sample: Any, name: str, fields: Sequence[str] = ("image", "mask")) -> tuple[Image, Mask]:
     """The image and the mask of a sample; DataError with its name unless their shapes and types are as they should be."""
-    if not isinstance(sample, Mapping) or not {"image", "mask"} <= sample.keys():
+    if not isinstance(sample, Mapping) or not set(fields) <= sample.keys():
         came = f"a dict of {', '.join(map(str, sample))}" if isinstance(sample, Mapping) else f"a {type(sample).__name__}"
-        raise DataError(f"{name}: the sample is {came}; it must be a dict with image and mask")
+        raise DataError(f"{name}: the sample is {came}; it must be a dict with {' and '.join(fields)}")
     image, mask = np.asarray(sample["image"]), np.asarray(sample["mask"])
     if image.ndim != 3 or image.dtype != np.uint8:
         raise DataError(f"{name}: the image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, C), uint8")

@@ -17,7 +17,8 @@ import cv2
 import numpy as np
 
 from segue.data import streets_drawing as draw
-from segue.data.samples import Sample, Samples
+from segue.data.drawn import Drawn
+from segue.data.samples import Sample
 from segue.data.streets_drawing import FAR, KERB, ROAD, SHIFT, SIDEWALK, Array, Camera, Canvas, Chance, Point, strip, to_fixed
 from segue.labels import IGNORE, Labels
 
@@ -35,7 +36,6 @@ COLORS = {  # in the order of the labels' numbers in streets_drawing
 STREETS = Labels(tuple(COLORS), tuple(COLORS.values()))
 OUTLINED = (draw.POLE, draw.SIGN, draw.TREE, draw.CAR, draw.PERSON)  # with void around them
 COUNTED = (draw.CAR, draw.PERSON)  # with instances
-COUNTS = {"train": 400, "val": 60, "test": 60}
 PAVING = ((168, 164, 158), (178, 160, 146), (140, 138, 134))
 ASPHALT = ((112, 112, 114), (92, 94, 98), (132, 128, 124), (78, 80, 84))
 WHITE_LINES, YELLOW_LINES = ((216, 216, 210),), ((222, 180, 60),)
@@ -61,44 +61,17 @@ FOG = Weather(((196, 200, 204), (212, 215, 218)), (0.9, 0.91, 0.92), shadow=0.06
 RAIN = Weather(((124, 132, 144), (182, 188, 194)), (0.78, 0.81, 0.86), shadow=0.08, clouds=0.9, haze=160, lamps=True, rain=True)
 WEATHERS = (CLEAR, CLOUDY, CLEAR, CLOUDY, OVERCAST, SUNSET, DUSK, FOG, RAIN)
 
-KEPT = 512 * 2**20  # bytes of drawn scenes that are kept for the next epoch
 
-
-class Streets(Samples):
+class Streets(Drawn):
     """A scene depends on the seed, the split, its number and the size alone: not on the machine, nor on what else was drawn."""
 
     labels = STREETS
 
     def __init__(self, split: str = "train", count: int | None = None, size: tuple[int, int] = (120, 160), seed: int = 0) -> None:
-        if split not in COUNTS:
-            raise ValueError(f"split (={split!r}) must be one of {', '.join(COUNTS)}")
-        if count is not None and count < 1:
-            raise ValueError(f"count (={count}) must be at least 1")
-        if len(size) != 2 or min(size) < 32:
-            raise ValueError(f"size (={size}) must be (height, width), each at least 32")
-        if seed < 0:
-            raise ValueError(f"seed (={seed}) must be at least 0")
-        self.split = split
-        self.count = count or COUNTS[split]
-        self.size = size
-        self.seed = seed
-        self.drawn: dict[int, Sample] = {}
+        super().__init__(split, count, size, seed)
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < self.count:
-            raise IndexError(f"index (={index}) must be 0 to {self.count - 1}")
-        if index in self.drawn:
-            return dict(self.drawn[index])
-        numbers = [self.seed, list(COUNTS).index(self.split), index]
-        sample = Scene(Chance(np.random.PCG64(numbers)), self.size).draw()
-        if (len(self.drawn) + 1) * sum(array.nbytes for array in sample.values()) <= KEPT:
-            for array in sample.values():
-                array.flags.writeable = False  # it is given again
-            self.drawn[index] = sample
-        return dict(sample)
+    def draw(self, chance: Chance) -> Sample:
+        return Scene(chance, self.size).draw()
 
     def name(self, index: int) -> str:
         return f"streets/{self.split} scene {index}"

@@ -25,7 +25,7 @@ GEOMETRY = {
 
 @dataclass(frozen=True)
 class Augment:
-    """Random scale, crop, mirror image and colours. The randomness is that of Python's `random`.
+    """Random scale, rotation, bending, crop, mirror image and colours. The randomness is that of Python's `random`.
 
     The geometry is one warp, so that every array is read once; a mask takes its nearest label or, outside the picture, 255.
     """
@@ -38,12 +38,19 @@ class Augment:
     """Mirror left and right, half of the time."""
     jitter: float = 0.0
     """Brightness, contrast and saturation are each multiplied by 1 - jitter to 1 + jitter."""
+    rotate: float = 0.0
+    """The crop is turned about its centre by at most so many degrees to either side."""
+    elastic: float = 0.0
+    """The crop is bent by shifts drawn on a 3x3 grid, with this standard deviation in pixels (U-Net, section 3.1: 10)."""
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
             raise ValueError(f"crop (={self.crop}) must be a height and a width of at least 1 pixel")
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale (={self.scale}) must be a smallest and a largest factor, both above 0")
+        for name in ("rotate", "elastic"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} (={getattr(self, name)}) must not be negative")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter (={self.jitter}) must be at least 0 and below 1")
 
@@ -53,7 +60,11 @@ class Augment:
             raise ValueError(f"a sample has {', '.join(sorted(unknown))}, but Augment knows {', '.join(GEOMETRY)} alone")
         height, width = sample["image"].shape[:2]
         matrix = self.draw_geometry(height, width)
-        moved = {name: warp(array, matrix, self.crop, *GEOMETRY[name]) for name, array in sample.items()}
+        if self.elastic:
+            x, y = bent_places(matrix, self.crop, self.elastic)
+            moved = {name: bend(array, x, y, *GEOMETRY[name]) for name, array in sample.items()}
+        else:
+            moved = {name: warp(array, matrix, self.crop, *GEOMETRY[name]) for name, array in sample.items()}
         if self.jitter:
             moved["image"] = jitter_colors(moved["image"], self.jitter)
         return moved
@@ -66,7 +77,12 @@ class Augment:
         x_step, x_first = 1 / scale, (left + 0.5) / scale - 0.5
         if self.flip and random.random() < 0.5:
             x_step, x_first = -x_step, width - 1 - x_first
-        return np.array([[x_step, 0, x_first], [0, 1 / scale, (top + 0.5) / scale - 0.5]])
+        matrix = np.array([[x_step, 0, x_first], [0, 1 / scale, (top + 0.5) / scale - 0.5]])
+        if self.rotate:
+            middle = (self.crop[1] - 1) / 2, (self.crop[0] - 1) / 2
+            turn = cv2.getRotationMatrix2D(middle, random.uniform(-self.rotate, self.rotate), 1)
+            matrix = matrix @ np.vstack([turn, (0, 0, 1)])
+        return matrix
 
 
 def random_offset(whole: float, part: int) -> float:
@@ -89,6 +105,25 @@ def warp(array: NDArray[Any], matrix: NDArray[np.float64], size: tuple[int, int]
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(fill,) * 4,
     ).reshape(*size, *array.shape[2:])
+
+
+def bent_places(
+    matrix: NDArray[np.float64], size: tuple[int, int], deviation: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Where each pixel of the result comes from, x and y: shifted as a random 3x3 grid is, bicubically, and then by `matrix`."""
+    rows, columns = (np.linspace(0, 2, count, dtype=np.float32) for count in size)
+    on_grid = np.broadcast_to(columns, size).copy(), np.broadcast_to(rows[:, None], size).copy()
+    nodes = np.array([[[random.gauss(0, deviation) for _ in range(3)] for _ in range(3)] for _ in range(2)], np.float32)
+    shift_x, shift_y = (cv2.remap(grid, *on_grid, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for grid in nodes)
+    x, y = np.arange(size[1]) + shift_x, np.arange(size[0])[:, None] + shift_y
+    places = [(row[0] * x + row[1] * y + row[2]).astype(np.float32) for row in matrix]
+    return places[0], places[1]
+
+
+def bend(array: NDArray[Any], x: NDArray[np.float32], y: NDArray[np.float32], interpolation: int, fill: int) -> NDArray[Any]:
+    """The array (H, W) or (H, W, C) read at the places (x, y); `fill` outside."""
+    bent = cv2.remap(array, x, y, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill,) * 4)
+    return bent.reshape(*x.shape, *array.shape[2:])
 
 
 def jitter_colors(image: Image, amount: float) -> Image:

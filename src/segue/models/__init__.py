@@ -1,17 +1,56 @@
 """The table of networks. A new one joins by a line in MODELS."""
 
 import inspect
+from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Any
 
 from segue.layers import SegmentationModel
+from segue.models.bisenetv1 import BiSeNetV1
+from segue.models.bisenetv2 import BiSeNetV2
+from segue.models.deconvnet import DeconvNet
+from segue.models.deeplabv1 import DeepLabV1
+from segue.models.deeplabv2 import DeepLabV2
+from segue.models.deeplabv3 import DeepLabV3
+from segue.models.deeplabv3plus import DeepLabV3Plus
+from segue.models.dfn import DFN
 from segue.models.enet import ENet
-from segue.models.unet import UNet
+from segue.models.fanet import FANet18, FANet34
+from segue.models.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
+from segue.models.fcn_alexnet import FCN32sAlexNet
+from segue.models.fcn_googlenet import FCN32sGoogLeNet
+from segue.models.fusionnet import FusionNet
+from segue.models.gcn import GCN
+from segue.models.rednet import RedNet
+from segue.models.segnet import BayesianSegNet, SegNet, SegNetBasic
+from segue.models.unet import unet
 from segue.suggest import did_you_mean
 
-MODELS: dict[str, type[SegmentationModel]] = {
+MODELS: dict[str, Callable[..., SegmentationModel]] = {
+    "bayesian_segnet": BayesianSegNet,
+    "bisenetv1": BiSeNetV1,
+    "bisenetv2": BiSeNetV2,
+    "deconvnet": DeconvNet,
+    "deeplabv1": DeepLabV1,
+    "deeplabv2": DeepLabV2,
+    "deeplabv3": DeepLabV3,
+    "deeplabv3plus": DeepLabV3Plus,
+    "dfn": DFN,
     "enet": ENet,
-    "unet": UNet,
+    "fanet18": FANet18,
+    "fanet34": FANet34,
+    "fcn16s": FCN16s,
+    "fcn32s": FCN32s,
+    "fcn32s_alexnet": FCN32sAlexNet,
+    "fcn32s_googlenet": FCN32sGoogLeNet,
+    "fcn8s": FCN8s,
+    "fcn8s_atonce": FCN8sAtOnce,
+    "fusionnet": FusionNet,
+    "gcn": GCN,
+    "rednet": RedNet,
+    "segnet": SegNet,
+    "segnet_basic": SegNetBasic,
+    "unet": unet,
 }
 
 

@@ -8,6 +8,8 @@ indices of the encoder's poolings. 364,183 parameters with 19 classes.
 Where the paper is silent this follows the authors' Torch7 code: which convolutions have a bias, 1x5 before 5x1, batch norm with
 eps 1e-3, an inner width of a quarter of the output's.
 
+The first of the paper's two stages of training is `encoder_only=True`: a 1x1 convolution classifies the maps at 1/8.
+
 Differs from the paper: heights and widths that are no multiple of 8 are padded by repeating the border.
 """
 
@@ -15,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.layers import SegmentationModel
+from segue.layers import SegmentationModel, pad_to_multiple
 
 
 class ENet(SegmentationModel):
@@ -23,8 +25,10 @@ class ENet(SegmentationModel):
 
     stride = 8
     min_size = 8
+    added = ("up4", "stage4", "up5", "stage5", "fullconv")
+    dropped = ("encoder_head",)
 
-    def __init__(self, num_classes: int, in_channels: int = 3) -> None:
+    def __init__(self, num_classes: int, in_channels: int = 3, encoder_only: bool = False) -> None:
         super().__init__(num_classes, in_channels)
         if in_channels > 15:
             raise ValueError(f"in_channels (={in_channels}) must be at most 15: the image is among the initial block's 16 maps")
@@ -34,6 +38,10 @@ class ENet(SegmentationModel):
         self.down2 = Downsample(64, 128, dropout=0.1)
         self.stage2 = context_stage()
         self.stage3 = context_stage()
+        self.encoder_only = encoder_only
+        if encoder_only:
+            self.encoder_head = nn.Conv2d(128, num_classes, 1)
+            return
         self.up4 = Upsample(128, 64)
         self.stage4 = nn.Sequential(DecoderBottleneck(64), DecoderBottleneck(64))
         self.up5 = Upsample(64, 16)
@@ -46,9 +54,18 @@ class ENet(SegmentationModel):
         x = self.stage1(x)
         x, indices2 = self.down2(x)  # 128 x H/8 x W/8
         x = self.stage3(self.stage2(x))
+        if self.encoder_only:
+            return self.encoder_head(x)  # K x H/8 x W/8
         x = self.stage4(self.up4(x, indices2))  # 64 x H/4 x W/4
         x = self.stage5(self.up5(x, indices1))  # 16 x H/2 x W/2
         return self.fullconv(x)  # K x H x W
+
+    def supervise(self, x: Tensor) -> dict[str, Tensor]:
+        """The encoder alone learns from labels at 1/8."""
+        if not self.encoder_only:
+            return super().supervise(x)
+        self.check_input(x)
+        return {"main": self.score(pad_to_multiple(x, self.stride))}
 
 
 def context_stage() -> nn.Sequential:

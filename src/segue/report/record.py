@@ -8,6 +8,7 @@ import numpy as np
 
 from segue.checkpoint import Card
 from segue.data.samples import Samples
+from segue.evaluation import predict_sample
 from segue.images import write_image
 from segue.inference import Predictor
 from segue.metrics import ConfusionMatrix
@@ -66,7 +67,7 @@ def pictured(predictor: Predictor, samples: Samples) -> list[Row]:
     for index in sorted({round(i) for i in np.linspace(0, len(samples) - 1, PICTURED)}):
         sample = samples[index]
         name = Path(samples.name(index)).name
-        rows.append(Row(sample["image"], sample["mask"], predictor(sample["image"]), name))
+        rows.append(Row(sample["image"], sample["mask"], predict_sample(predictor, sample), name))
     return rows
 
 

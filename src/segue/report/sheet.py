@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 import PIL.ImageFont
+from numpy.typing import NDArray
 
 from segue.labels import IGNORE, Image, Labels, Mask
 
@@ -82,6 +83,13 @@ def error_map(row: Row) -> Image:
 def overlay(image: Image, mask: Mask, labels: Labels, strength: float = 0.55) -> Image:
     """The image (H, W, 3) tinted with the colours of its labels (H, W)."""
     return cv2.addWeighted(image, 1 - strength, labels.colorize(mask), strength, 0).astype(np.uint8)
+
+
+def heat_map(variance: NDArray[np.float32]) -> Image:
+    """A variance of probabilities (H, W) as colours: black where all samples agree, pale yellow from a deviation of 0.25 on."""
+    deviation = np.sqrt(np.clip(variance, 0, None)) / 0.25
+    colors = cv2.applyColorMap((255 * deviation.clip(0, 1)).astype(np.uint8), cv2.COLORMAP_INFERNO)
+    return np.ascontiguousarray(colors[..., ::-1])
 
 
 def font(size: int) -> PIL.ImageFont.FreeTypeFont | PIL.ImageFont.ImageFont:

@@ -1,0 +1,146 @@
+"""Learning Deconvolution Network for Semantic Segmentation.
+
+H. Noh, S. Hong, B. Han, ICCV 2015. https://arxiv.org/abs/1505.04366
+
+VGG16 down to a single vector and its mirror image up again: unpooling puts each value back where the encoder found its maximum,
+and transposed convolutions ("deconvolutions") fill in what lies between. The network sees a window of 224 x 224 pixels at a time,
+an object proposal in the paper, so that objects of all sizes are seen whole. 251,805,653 parameters with 21 classes.
+
+Decisions, as the authors' Caffe code has them: every convolution and transposed convolution has a bias although batch norm
+follows, batch norm has eps 1e-9 and a shift that starts at .001, no dropout.
+
+Differs from the paper:
+- In place of the paper's 50 object proposals, each resized to 224 x 224, a regular grid of windows covers the image at its own
+  scale, with half overlap; the last ones end at the border. The scores of a pixel are the maxima over its windows, as in the
+  paper, and in training too. An image of 224 x 224 is one window, which is how the paper trains. A smaller one is continued to
+  that size by its border.
+- The authors paste score maps on zeros, so no maximum of theirs is negative; here only windows count that hold the pixel.
+- Batch norm keeps a running average for evaluation; the authors average over 500 batches after training.
+- Without VGG16's weights the encoder starts from He's normal distribution.
+"""
+
+from functools import reduce
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segue.backbones import load_layer, load_vgg16
+from segue.layers import SegmentationModel
+
+WINDOW = 224  # pixels; five poolings leave 7 x 7, and fc6 a single vector
+
+
+class DeconvNet(SegmentationModel):
+    """Fig. 2. All windows of a batch go through the network together.
+
+    fc6 and fc7 have one value in each map of a window. In training batch norm therefore needs two windows at least (torch raises
+    ValueError), and makes 1 and -1 of two whatever they show: train on four and more; the paper has 64.
+
+    width: maps of the first stage; all others in proportion. 64 is the paper's, and the one that ImageNet weights fit.
+    """
+
+    classifier = "torchvision/vgg16"
+
+    def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64) -> None:
+        super().__init__(num_classes, in_channels)
+        if width < 1:
+            raise ValueError(f"width (={width}) must be at least 1; 64 is the paper's")
+        self.conv1 = stage(in_channels, (width, width))
+        self.conv2 = stage(width, (2 * width, 2 * width))
+        self.conv3 = stage(2 * width, (4 * width, 4 * width, 4 * width))
+        self.conv4 = stage(4 * width, (8 * width, 8 * width, 8 * width))
+        self.conv5 = stage(8 * width, (8 * width, 8 * width, 8 * width))
+        self.fc6 = bn_relu(nn.Conv2d(8 * width, 64 * width, 7))
+        self.fc7 = bn_relu(nn.Conv2d(64 * width, 64 * width, 1))
+        self.fc6_deconv = bn_relu(nn.ConvTranspose2d(64 * width, 8 * width, 7))
+        self.deconv5 = deconv_stage(8 * width, (8 * width, 8 * width, 8 * width))
+        self.deconv4 = deconv_stage(8 * width, (8 * width, 8 * width, 4 * width))
+        self.deconv3 = deconv_stage(4 * width, (4 * width, 4 * width, 2 * width))
+        self.deconv2 = deconv_stage(2 * width, (2 * width, width))
+        self.deconv1 = deconv_stage(width, (width, width))
+        self.seg_score = nn.Conv2d(width, num_classes, 1)
+        self.apply(init)
+        nn.init.normal_(self.seg_score.weight, std=0.01)
+
+    def score(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        x = F.pad(x, (0, max(WINDOW - width, 0), 0, max(WINDOW - height, 0)), mode="replicate")
+        tops, lefts = window_starts(x.shape[-2]), window_starts(x.shape[-1])
+        windows = [x[..., top : top + WINDOW, left : left + WINDOW] for top in tops for left in lefts]
+        scores = self.network(torch.cat(windows)).chunk(len(tops) * len(lefts))  # N x K x 224 x 224 each
+        rows = [merge(scores[i * len(lefts) : (i + 1) * len(lefts)], lefts, dim=3) for i in range(len(tops))]
+        return merge(rows, tops, dim=2)[..., :height, :width]
+
+    def network(self, x: Tensor) -> Tensor:
+        """Fig. 2: windows (N, in_channels, 224, 224) to logits (N, num_classes, 224, 224)."""
+        x, indices1 = pool(self.conv1(x))  # 64 x 112 x 112
+        x, indices2 = pool(self.conv2(x))  # 128 x 56 x 56
+        x, indices3 = pool(self.conv3(x))  # 256 x 28 x 28
+        x, indices4 = pool(self.conv4(x))  # 512 x 14 x 14
+        x, indices5 = pool(self.conv5(x))  # 512 x 7 x 7
+        x = self.fc7(self.fc6(x))  # 4096 x 1 x 1
+        x = self.fc6_deconv(x)  # 512 x 7 x 7
+        x = self.deconv5(F.max_unpool2d(x, indices5, [2, 2]))  # 512 x 14 x 14
+        x = self.deconv4(F.max_unpool2d(x, indices4, [2, 2]))  # 256 x 28 x 28
+        x = self.deconv3(F.max_unpool2d(x, indices3, [2, 2]))  # 128 x 56 x 56
+        x = self.deconv2(F.max_unpool2d(x, indices2, [2, 2]))  # 64 x 112 x 112
+        x = self.deconv1(F.max_unpool2d(x, indices1, [2, 2]))  # 64 x 224 x 224
+        return self.seg_score(x)  # K x 224 x 224
+
+    def trunk(self) -> list[nn.Module]:
+        return [self.conv1, self.conv2, self.conv3, self.conv4, self.conv5, self.fc6, self.fc7]
+
+    def load_classifier(self, weights: dict[str, Tensor]) -> None:
+        """torchvision's VGG16; its first two fully connected layers become fc6 and fc7, the third is left out."""
+        *convs, fc6, fc7, _ = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        load_vgg16(convs, weights)
+        load_layer(fc6, weights, "classifier.0")
+        load_layer(fc7, weights, "classifier.3")
+
+
+def stage(in_channels: int, maps: tuple[int, ...]) -> nn.Sequential:
+    """3x3 convolutions to `maps`."""
+    return nn.Sequential(*[bn_relu(nn.Conv2d(*io, 3, padding=1)) for io in pairwise((in_channels, *maps))])
+
+
+def deconv_stage(in_channels: int, maps: tuple[int, ...]) -> nn.Sequential:
+    """3x3 transposed convolutions to `maps`, of the same size as their input."""
+    return nn.Sequential(*[bn_relu(nn.ConvTranspose2d(*io, 3, padding=1)) for io in pairwise((in_channels, *maps))])
+
+
+def bn_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels, eps=1e-9), nn.ReLU())
+
+
+def pool(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Maxima of 2x2, and where they were."""
+    return F.max_pool2d(x, 2, return_indices=True)
+
+
+def window_starts(size: int) -> list[int]:
+    """Where windows begin along `size` pixels: every half window, and the last one so that it ends at the border."""
+    return [*range(0, size - WINDOW, WINDOW // 2), size - WINDOW]
+
+
+def merge(maps: tuple[Tensor, ...] | list[Tensor], starts: list[int], dim: int) -> Tensor:
+    """The score maps of windows that begin at `starts`, laid out along `dim`; where several overlap, their maxima."""
+    edges = sorted({*starts, *(start + WINDOW for start in starts)})
+    pieces = []
+    for left, right in pairwise(edges):  # no window begins or ends in between
+        here = [(m, start) for m, start in zip(maps, starts, strict=True) if start <= left and right <= start + WINDOW]
+        pieces.append(reduce(torch.maximum, [m.narrow(dim, left - start, right - left) for m, start in here]))
+    return torch.cat(pieces, dim)
+
+
+def init(module: nn.Module) -> None:
+    """The authors' Gaussian of deviation .01 for transposed convolutions, He's for the encoder; batch norm shifts by .001."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight)
+    elif isinstance(module, nn.ConvTranspose2d):
+        nn.init.normal_(module.weight, std=0.01)
+    elif isinstance(module, nn.BatchNorm2d):
+        nn.init.constant_(module.bias, 0.001)
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)

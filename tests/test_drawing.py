@@ -1,0 +1,206 @@
+"""A drawing shows the module as it runs: its stages, sizes and skips, and nothing stands on anything else."""
+
+import re
+import xml.etree.ElementTree as ET
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segue import create_model, list_models
+from segue.backbones import Backbone
+from segue.layers import SegmentationModel
+from segue.report.drawing import arrange, draw_network, overlap, route
+from segue.report.pages import COMMON_CLASSES, PAPERS, index, meta_model, paper_of, parameters
+from segue.report.stages import Graph, stages
+
+NETWORKS = Path(__file__).parents[1] / "docs" / "networks"
+every_network = pytest.mark.parametrize("name", list_models())
+
+
+class Tiny(SegmentationModel):
+    """A pooling, a skip that is concatenated, a sum, an auxiliary head, a stage that runs twice, an unused one."""
+
+    def __init__(self) -> None:
+        super().__init__(num_classes=5, in_channels=3)
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.second = nn.Sequential(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=2, dilation=2))
+        self.again = nn.Conv2d(16, 16, 1)
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.fuse = nn.Conv2d(16, 8, 3, padding=1)
+        self.head = nn.Conv2d(8, 5, 1)
+        self.helper = nn.Conv2d(16, 5, 1)
+        self.unused = nn.Conv2d(16, 5, 1)
+
+    def features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        first = self.first(x)
+        second = self.second(F.max_pool2d(first, 2))
+        for _ in range(2):
+            second = self.again(second)
+        fused = self.fuse(torch.cat([self.up(second), first], dim=1))
+        return second, fused + first
+
+    def score(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x)[1])
+
+    def supervise(self, x: Tensor) -> dict[str, Tensor]:
+        second, fused = self.features(x)
+        return {"main": self.head(fused), "helper": self.helper(second)}
+
+
+@cache
+def graph_of(name: str) -> Graph:
+    return stages(meta_model(name), paper_of(name).size)
+
+
+def tiny() -> Graph:
+    return stages(Tiny(), (24, 32))
+
+
+def edges_between(graph: Graph) -> dict[tuple[str, str], str]:
+    named = [node.name or node.kind for node in graph.nodes]
+    return {(named[edge.source], named[edge.target]): edge.join or edge.way for edge in graph.edges}
+
+
+def test_stages_have_the_sizes_levels_and_words_of_the_run() -> None:
+    found = {node.name: (node.shape, node.level, node.work, node.parameters) for node in tiny().nodes if node.kind == "stage"}
+    assert found == {
+        "first": ((8, 24, 32), 0, "conv 3x3", 224),
+        "second": ((16, 12, 16), 1, "2 conv 3x3, dilation 2", 3488),
+        "again": ((16, 12, 16), 1, "conv 1x1", 272),
+        "up": ((8, 24, 32), 0, "transposed conv", 520),
+        "fuse": ((8, 24, 32), 0, "conv 3x3", 1160),
+        "head": ((5, 24, 32), 0, "conv 1x1", 45),
+        "helper": ((5, 12, 16), 1, "conv 1x1", 85),
+    }
+
+
+def test_edges_are_what_flows_and_joins_have_their_names() -> None:
+    graph = tiny()
+    assert edges_between(graph) == {
+        ("input", "first"): "",
+        ("first", "second"): "max pool",
+        ("second", "again"): "",
+        ("again", "up"): "",
+        ("first", "fuse"): "concatenate",
+        ("up", "fuse"): "",
+        ("fuse", "head"): "",
+        ("first", "head"): "add",
+        ("again", "helper"): "",
+        ("head", "output"): "",
+    }
+    assert [node.name for node in graph.nodes if node.auxiliary] == ["helper"]
+    skips = {(graph.nodes[edge.source].name, graph.nodes[edge.target].name) for edge in graph.edges if not edge.main}
+    assert skips == {("first", "fuse"), ("first", "head")}
+
+
+def test_reading_a_model_leaves_it_as_it_was() -> None:
+    model = Tiny().train()
+    stages(model, (24, 32))
+    assert model.training
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "skips"),
+    [
+        ("enet", (360, 480), {("down1", "up5"): "unpool with indices", ("down2", "up4"): "unpool with indices"}),
+        ("unet", (388, 388), {(f"down{i}", f"up{i}"): "crop, concatenate" for i in (1, 2, 3, 4)}),
+    ],
+)
+def test_the_papers_skips_are_in_the_graph(name: str, size: tuple[int, int], skips: dict[tuple[str, str], str]) -> None:
+    graph = stages(meta_model(name), size)
+    joined = {(graph.nodes[e.source].name, graph.nodes[e.target].name): e.join for e in graph.edges if not e.main}
+    assert joined == skips
+
+
+def test_unet_stands_in_rows_as_in_figure_1() -> None:
+    layout = arrange(stages(meta_model("unet"), (388, 388)))
+    row = {box.node.name: box.y for box in layout.boxes}
+    assert row["down1"] == row["up1"] < row["down2"] == row["up2"] < row["down3"] == row["up3"] < row["down4"] == row["up4"]
+    assert row["up4"] < row["bottom"]
+
+
+@every_network
+def test_a_drawing_names_every_stage_with_its_size(name: str) -> None:
+    model, paper = meta_model(name), paper_of(name)
+    graph = graph_of(name)
+    sizes: dict[str, tuple[int, ...]] = {}
+
+    def watch(child: str, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.setdefault(child, (*output.shape[1:], 1, 1)[:3])
+
+    for child, module in model.named_children():
+        if isinstance(module, Backbone):
+            assert {f"{child}.layer4", "layer4"} & {node.name for node in graph.nodes}
+        elif any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in module.modules()):
+            module.register_forward_hook(lambda _, __, output, child=child: watch(child, output))
+    with torch.no_grad():
+        model.eval()(torch.empty(1, paper.channels, *paper.size, device="meta"))
+    drawn = {node.name: node.shape for node in graph.nodes if node.kind == "stage"}
+    assert {child: drawn.get(child) for child in sizes} == sizes
+    assert [n.shape for n in graph.nodes if n.kind == "output"] == [(paper.classes, *paper.size)]
+
+
+@every_network
+def test_nothing_stands_on_anything_else(name: str) -> None:
+    graph = graph_of(name)
+    layout = arrange(graph)
+    areas = [[box.bar, *box.text()] for box in layout.boxes]
+    for one, other in combinations(areas, 2):
+        assert not any(overlap(a, b) for a in one for b in other)
+    for left, top, right, bottom in (rectangle for area in areas for rectangle in area):
+        assert left >= 0 and top >= 0 and right <= layout.width and bottom <= layout.height
+
+
+@pytest.mark.parametrize("name", ["enet", "unet"])
+def test_lines_run_through_neither_bars_nor_text(name: str) -> None:
+    graph = graph_of(name)
+    layout = arrange(graph)
+    for edge, path in zip(graph.edges, route(graph, layout), strict=True):
+        ends = (layout.boxes[edge.source], layout.boxes[edge.target])
+        assert (path[0][1], path[-1][1]) == (ends[0].y, ends[1].y)
+        for box in layout.boxes:
+            for left, top, right, bottom in (box.bar, *box.text()):
+                assert not any(left < x < right and top < y < bottom for x, y in path[1:-1])
+
+
+def test_the_svg_is_xml_that_tells_stages_sizes_and_parameters() -> None:
+    svg = draw_network(Tiny(), "Tiny & <small>", (24, 32))
+    words = [element.text for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert "Tiny & <small>" in words
+    assert f"{sum(p.numel() for p in Tiny().parameters()):,} parameters" in words
+    assert {"first", "second", "again", "up", "fuse", "head", "helper", "24 x 32", "12 x 16", "concatenate", "add"} <= set(words)
+    assert "script" not in svg and "href" not in svg
+
+
+@every_network
+def test_every_network_has_its_page_and_is_up_to_date_in_the_index(name: str) -> None:
+    row = next(line for line in (NETWORKS / "README.md").read_text().splitlines() if line.startswith(f"| [`{name}`]"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:4] == [paper_of(name).name, str(paper_of(name).year), f"{parameters(name, COMMON_CLASSES):,}"]
+    page = re.search(r"\((\w+\.md)\)", row)
+    assert page and f"`{name}`" in (NETWORKS / page[1]).read_text()
+
+
+def test_the_index_has_a_row_for_each_network_and_no_more() -> None:
+    rows = re.findall(r"^\| \[`(\w+)`\]", (NETWORKS / "README.md").read_text(), re.MULTILINE)
+    assert sorted(rows) == list_models()
+    assert (NETWORKS / "README.md").read_text().startswith(index([]))
+
+
+def test_every_drawing_is_well_formed() -> None:
+    drawings = sorted(NETWORKS.glob("*.svg"))
+    assert drawings
+    for drawing in drawings:
+        assert ET.fromstring(drawing.read_text()).tag.endswith("svg")
+
+
+def test_a_paper_is_written_down_for_every_file_of_networks() -> None:
+    files = {path.stem for path in Path(create_model.__code__.co_filename).parent.glob("[!_]*.py")}
+    assert files <= set(PAPERS)

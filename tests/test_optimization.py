@@ -1,0 +1,73 @@
+"""Which parameter learns how fast, and when."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from segue.optimization import freeze_norms, learning_rate_share, make_optimizer, parameter_groups
+from segue.recipes import Recipe
+
+RECIPE = Recipe(network="enet", data="camvid", epochs=10, batch_size=1, learning_rate=0.1, optimizer="sgd", weight_decay=0.01)
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.old = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+        self.new = nn.Conv2d(4, 2, 1)
+
+    def trunk(self) -> list[nn.Module]:
+        return [self.old]
+
+
+def settings(recipe: Recipe) -> dict[str, tuple[float, float]]:
+    """{parameter: (learning rate, weight decay)} as the optimizer has them."""
+    net = Net()
+    names = {id(parameter): name for name, parameter in net.named_parameters()}
+    groups = make_optimizer(recipe, net).param_groups
+    return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+
+
+def test_every_parameter_learns_alike_unless_the_recipe_says_otherwise() -> None:
+    assert set(settings(RECIPE).values()) == {(0.1, 0.01)}
+    assert len(settings(RECIPE)) == 6
+
+
+def test_new_layers_biases_and_norms() -> None:
+    found = settings(replace(RECIPE, new_layers=10, bias_rate=2, decay="weights"))
+    assert found == {
+        "old.0.weight": (0.1, 0.01),
+        "old.0.bias": (0.2, 0.0),
+        "old.1.weight": (0.1, 0.0),
+        "old.1.bias": (0.1, 0.0),
+        "new.weight": (pytest.approx(1.0), 0.01),
+        "new.bias": (pytest.approx(2.0), 0.0),
+    }
+
+
+def test_a_network_without_a_trunk_has_no_new_layers() -> None:
+    groups = parameter_groups(replace(RECIPE, new_layers=10), nn.Conv2d(3, 2, 1))
+    assert [group["lr"] for group in groups] == [0.1]
+
+
+def test_frozen_norms_change_in_nothing() -> None:
+    net = Net().train()
+    freeze_norms(net)
+    before = {name: tensor.clone() for name, tensor in net.old[1].state_dict().items()}
+    optimizer = make_optimizer(RECIPE, net)
+    net.new(net.old(torch.rand(2, 3, 4, 4))).sum().backward()
+    optimizer.step()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.old[1].state_dict().items())
+
+
+def test_the_rate_falls_in_steps() -> None:
+    recipe = replace(RECIPE, schedule="step", step_epochs=4, step_factor=0.1)
+    shares = [learning_rate_share(recipe, step, 100) for step in (0, 39, 40, 79, 80, 99)]
+    assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_the_rate_rises_evenly_over_the_warm_up() -> None:
+    recipe = replace(RECIPE, warmup=10)
+    assert [learning_rate_share(recipe, step, 100) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1, 1])
