@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segue.data.transforms import Augment
+from segue.data.transforms import Augment, ObjectCrop
 
 Sample = dict[str, NDArray[Any]]
 
@@ -276,3 +276,23 @@ def test_bending_is_smooth() -> None:
     bent = Augment((64, 64), flip=False, elastic=4)(image=np.repeat(ramp[..., None], 3, axis=2), mask=ramp)
     steps = np.diff(bent["image"][..., 0].astype(int), axis=1)
     assert np.abs(steps - 1).max() <= 1
+
+
+def test_an_object_crop_holds_one_object_in_the_middle_and_background() -> None:
+    random.seed(0)
+    mask = np.zeros((100, 160), np.uint8)
+    mask[20:40, 30:60], mask[60:90, 100:110], mask[50:52, 0:160] = 3, 7, 255
+    image = np.repeat(mask[..., None], 3, axis=2)
+    seen = set()
+    for _ in range(20):
+        sample = ObjectCrop(Augment((112, 112)))(image=image, mask=mask)
+        (label,) = set(np.unique(sample["mask"])) - {0, 255}
+        seen.add(int(label))
+        rows, columns = np.nonzero(sample["mask"] == label)
+        height, width = np.ptp(rows) + 1, np.ptp(columns) + 1
+        longer = max(height, width) / (112 * 250 / 224)
+        assert longer == pytest.approx(1 / 1.2, abs=0.02)
+        assert height / width == pytest.approx(20 / 30 if label == 3 else 30 / 10, rel=0.05)
+        assert abs(rows.mean() - 55.5) < 10
+        assert abs(columns.mean() - 55.5) < 10
+    assert seen == {3, 7}

@@ -26,7 +26,7 @@ from segue.checkpoint import Card, load_checkpoint, load_stage, save_checkpoint
 from segue.data import create_dataset
 from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
 from segue.data.samples import DataError, Samples
-from segue.data.transforms import Augment, Transform
+from segue.data.transforms import Augment, ObjectCrop, Transform
 from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.labels import Labels
 from segue.losses import supervised_loss
@@ -156,9 +156,8 @@ class Task(pl.LightningModule):
         super().__init__()
         self.recipe, self.network, self.labels = recipe, network, labels
         self.train_data, self.val_data = train_data, val_data
-        self.transform_samples = transform or Augment(
-            recipe.crop, recipe.scale, recipe.flip, recipe.jitter, recipe.rotate, recipe.elastic
-        )
+        augment = Augment(recipe.crop, recipe.scale, recipe.flip, recipe.jitter, recipe.rotate, recipe.elastic)
+        self.transform_samples = transform or (ObjectCrop(augment) if recipe.objects else augment)
         self.fields = fields_of(recipe, val_data[0])
         self.normalize = Normalize(recipe.mean, recipe.std)
         self.class_weights: Tensor | None
@@ -329,6 +328,9 @@ def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> N
             f"the images have {channels} channels, but mean (={recipe.mean}) and std have {len(recipe.mean)} numbers; "
             "give them one for each channel"
         )
+    names = getattr(train_data, "labels", Labels.from_names(["background"])).names
+    if recipe.objects and names[0] != "background":
+        raise ValueError(f"objects (=True) needs data whose class 0 is the background, and here it is {names[0]}")
     if recipe.border_weights and "instances" not in sample:
         raise ValueError("border_weights (=True) needs data with instances, such as cells or nuclei; take --border-weights False")
     smallest = getattr(network, "min_size", 1)

@@ -85,6 +85,32 @@ class Augment:
         return matrix
 
 
+@dataclass(frozen=True)
+class ObjectCrop:
+    """DeconvNet's first stage (section 4.2): a square about one object, 1.2 times as large, in which all else is background.
+
+    It is resized to 250 / 224 of the crop, as in the authors' code, and then augmented. An object is a connected region of one
+    class but 0, which must be the background; where an image has none, it is augmented as it is.
+    """
+
+    augment: Augment
+
+    def __call__(self, **sample: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        mask = sample["mask"]
+        classes = [int(label) for label in np.unique(mask) if label not in (0, IGNORE)]
+        if not classes:
+            return self.augment(**sample)
+        _, regions, boxes, _ = cv2.connectedComponentsWithStats((mask == random.choice(classes)).astype(np.uint8))
+        chosen = random.randrange(1, len(boxes))
+        left, top, width, height = (int(number) for number in boxes[chosen][:4])
+        size = round(self.augment.crop[0] * 250 / 224), round(self.augment.crop[1] * 250 / 224)
+        step = 1.2 * max(width / size[1], height / size[0])
+        first_x, first_y = left + (width - step * size[1]) / 2, top + (height - step * size[0]) / 2
+        matrix = np.array([[step, 0, first_x + (step - 1) / 2], [0, step, first_y + (step - 1) / 2]])
+        alone = {**sample, "mask": np.where((mask == IGNORE) | (regions == chosen), mask, 0).astype(np.uint8)}
+        return self.augment(**{name: warp(array, matrix, size, *GEOMETRY[name]) for name, array in alone.items()})
+
+
 def random_offset(whole: float, part: int) -> float:
     """Where a window of `part` pixels begins: anywhere inside, or, where it is larger than the whole, anywhere around it.
 
