@@ -1,6 +1,5 @@
 import csv
 import json
-import shutil
 import signal
 import time
 from dataclasses import replace
@@ -19,6 +18,7 @@ from segue.checkpoint import Card, load_stage
 from segue.data.samples import DataError, Samples
 from segue.optimization import SCHEDULES
 from segue.recipes import RECIPES, Recipe, get_recipe
+from segue.runs import load_recipe
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -250,22 +250,33 @@ def test_schedules_begin_and_end_where_they_should() -> None:
     assert SCHEDULES["one_cycle"](1) == pytest.approx(0)
 
 
-def test_the_encoder_is_trained_first_and_the_whole_starts_from_it(camvid: Path, tmp_path: Path) -> None:
-    """ENet's two stages, section 5.1; interrupted between the two, the same command goes on."""
+def test_the_encoder_is_trained_first_and_the_whole_starts_from_it(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ENet's two stages, section 5.1. Interrupted in the second, the run goes on without training the first again."""
+    monkeypatch.setitem(RECIPES, "enet-camvid-encoder", replace(get_recipe("enet-camvid-encoder"), epochs=1))
     recipe = tiny_recipe(camvid, epochs=1, before="enet-camvid-encoder")
-    stages = replace(get_recipe("enet-camvid-encoder"), epochs=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(RECIPES, "enet-camvid-encoder", stages)
-        train(recipe, tmp_path / "enet")
-        first = tmp_path / "enet-enet-camvid-encoder"
-        weights = load_file(first / "best" / "model.safetensors")
-        assert "encoder_head.weight" in weights
-        assert "fullconv.weight" not in weights
-        assert load_checkpoint(tmp_path / "enet")[1].training["started_from"]["epochs"] == 1
-        stamp = (first / "recipe.json").stat().st_mtime_ns, (first / "metrics.csv").read_text()
-        shutil.rmtree(tmp_path / "enet")
-        train(recipe, tmp_path / "enet")
-        assert stamp == ((first / "recipe.json").stat().st_mtime_ns, (first / "metrics.csv").read_text())
+    run, first = tmp_path / "enet", tmp_path / "enet-enet-camvid-encoder"
+    train(recipe, run)
+    weights = load_file(first / "best" / "model.safetensors")
+    assert "encoder_head.weight" in weights
+    assert "fullconv.weight" not in weights
+    assert load_checkpoint(run)[1].training["started_from"]["epochs"] == 1
+    assert json.loads((first / "recipe.json").read_text())["root"] == str(camvid)
+    metrics, result = (first / "metrics.csv").read_text(), load_file(run / "last" / "model.safetensors")
+    (run / "resume.ckpt").unlink()
+    train(load_recipe(run), run, resume=True)
+    assert (first / "metrics.csv").read_text() == metrics
+    again = load_file(run / "last" / "model.safetensors")
+    assert all(torch.equal(tensor, again[name]) for name, tensor in result.items())
+
+
+def test_what_does_not_fit_the_stage_before_is_found_before_it_is_trained(camvid: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="enet-camvid-encoder do not fit UNet"):
+        train(tiny_recipe(camvid, before="enet-camvid-encoder", network="unet"), tmp_path / "run")
+    with pytest.raises(ValueError, match='no recipe "enet-camvid-encode"'):
+        train(tiny_recipe(camvid, before="enet-camvid-encode"), tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_stage_starts_from_the_weights_before_it(tmp_path: Path) -> None:

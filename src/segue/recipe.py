@@ -1,6 +1,6 @@
 """What a recipe is: everything that decides how a training goes."""
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from segue.suggest import did_you_mean

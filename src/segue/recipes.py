@@ -38,8 +38,9 @@ SEGNET_CAMVID = Recipe(
 # Section 4.2 with 64 windows a step; lr .01 falls to a tenth every 10,000 of 40,000 steps [code]. The first stage sees one object
 # in the middle of each window. In place of edge boxes, the second sees windows at random places and sizes [ours].
 DECONVNET_VOC = Recipe(
-    network="deconvnet", data="voc", split="train_aug", before="deconvnet-voc-objects", epochs=242, batch_size=64, optimizer="sgd",
-    learning_rate=0.01, weight_decay=5e-4, schedule="step", step_epochs=60, crop=(224, 224), scale=(0.4, 2.0), mean=MEAN, std=STD,
+    network="deconvnet", data="voc", split="train_aug", before="deconvnet-voc-objects", epochs=242, batch_size=64,
+    optimizer="sgd", learning_rate=0.01, weight_decay=5e-4, schedule="step", step_epochs=60, crop=(224, 224), scale=(0.4, 2.0),
+    mean=MEAN, std=STD,
 )  # fmt: skip
 
 # Section 3: batch 1, momentum .99, elastic deformation by 10 pixels. The rate is not published [ours].
@@ -93,8 +94,8 @@ FANET_CITYSCAPES = Recipe(
     std=STD, classifier="imagenet",
 )  # fmt: skip
 
-# Section 4.1 and [code]: five scales, each with median-frequency weights; 1,500 epochs. Depth's mean and deviation are the code's,
-# in metres.
+# Section 4.1 and [code]: five scales, each with median-frequency weights; 1,500 epochs. Depth's mean and deviation are those of
+# the code, in metres.
 REDNET_SUNRGBD = Recipe(
     network="rednet", data="sunrgbd", split="trainval", epochs=1500, batch_size=5, optimizer="sgd", learning_rate=2e-3,
     weight_decay=4e-4, schedule="step", step_epochs=100, step_factor=0.8, class_weights="median_frequency", crop=(480, 640),
@@ -133,15 +134,18 @@ RECIPES: dict[str, Recipe] = {
     "deeplabv1-voc": DEEPLABV1_VOC,
     "deeplabv2-voc": DEEPLABV2_VOC,
     "deeplabv3-voc": replace(
-        DEEPLABV3_VOC, before="deeplabv3-voc-16", options={"output_stride": 8}, learning_rate=1e-3, freeze_norms=True, classifier=""
+        DEEPLABV3_VOC, before="deeplabv3-voc-16", options={"output_stride": 8}, learning_rate=1e-3, freeze_norms=True,
+        classifier="",
     ),
     "deeplabv3-voc-16": DEEPLABV3_VOC,
-    "deeplabv3plus-cityscapes": replace(DEEPLABV3_VOC, network="deeplabv3plus", data="cityscapes", split="train", epochs=484,
-                                        crop=(769, 769)),
+    "deeplabv3plus-cityscapes": replace(
+        DEEPLABV3_VOC, network="deeplabv3plus", data="cityscapes", split="train", epochs=484, crop=(769, 769)
+    ),
     "deeplabv3plus-streets": replace(STREETS, network="deeplabv3plus", options={"backbone": "resnet18"}, crop=(121, 161)),
     "deeplabv3plus-voc": replace(DEEPLABV3_VOC, network="deeplabv3plus"),
     "dfn-cityscapes": replace(
-        DFN_VOC, data="cityscapes", split="train", epochs=430, batch_size=16, learning_rate=7e-4, weight_decay=1e-4, crop=(800, 800)
+        DFN_VOC, data="cityscapes", split="train", epochs=430, batch_size=16, learning_rate=7e-4, weight_decay=1e-4,
+        crop=(800, 800),
     ),
     "dfn-streets": replace(STREETS, network="dfn", options={"backbone": "resnet18", "width": 64}),
     "dfn-voc": DFN_VOC,
@@ -179,7 +183,8 @@ RECIPES: dict[str, Recipe] = {
     "fusionnet-cells": replace(CELLS, network="fusionnet", options={"width": 16}, loss="absolute"),
     # [code]: absolute error, Nadam at 1e-4 (Adam here), all eight orientations, bending by 8 pixels.
     "fusionnet-em": replace(
-        UNET_EM, network="fusionnet", optimizer="adam", learning_rate=1e-4, momentum=0.9, loss="absolute", crop=(512, 512), elastic=8
+        UNET_EM, network="fusionnet", optimizer="adam", learning_rate=1e-4, momentum=0.9, loss="absolute", crop=(512, 512),
+        elastic=8,
     ),
     "gcn-streets": replace(STREETS, network="gcn", options={"backbone": "resnet18", "k": 7}),
     "gcn-voc": GCN_VOC,
@@ -197,7 +202,9 @@ RECIPES: dict[str, Recipe] = {
     ),
     "unet-cells": replace(CELLS, network="unet", options={"width": 16}, border_weights=True, elastic=4),
     "unet-em": UNET_EM,
-    "unet-nuclei": replace(UNET_EM, data="nuclei", border_weights=True, crop=(228, 228), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+    "unet-nuclei": replace(
+        UNET_EM, data="nuclei", border_weights=True, crop=(228, 228), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+    ),
 }  # fmt: skip
 
 

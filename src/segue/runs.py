@@ -32,6 +32,12 @@ def finished_epochs(state: Path) -> int:
         raise ValueError(f"{state} is damaged ({error}); begin a new run, with --init {state.parent / 'last'}") from None
 
 
+def is_finished(run: Path) -> bool:
+    """Whether the run has trained all the epochs of its recipe."""
+    state = run / "resume.ckpt"
+    return state.exists() and finished_epochs(state) >= load_recipe(run).epochs
+
+
 def prepare_folder(out: Path, recipe: Recipe) -> None:
     """Make the run's folder with its recipe.json; ValueError if it holds anything."""
     if int(os.environ.get("NODE_RANK", 0)):

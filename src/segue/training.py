@@ -1,12 +1,13 @@
 """Training: Lightning's Trainer does the loop, and this is the only file that knows it."""
 
+import copy
 import logging
 import os
 import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,10 @@ from torch.utils.data import DataLoader, Dataset
 from segue.backbones import classifier_weights
 from segue.checkpoint import Card, load_checkpoint, load_stage, save_checkpoint
 from segue.data import create_dataset
-from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
-from segue.data.samples import DataError, Samples
+from segue.data.loading import (
+    EvaluationSamples, PixelMap, TrainingSamples, evaluation_loader, sample_name, training_loader,
+)  # fmt: skip
+from segue.data.samples import DataError, check_samples
 from segue.data.transforms import Augment, ObjectCrop, Transform
 from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.labels import Labels
@@ -36,8 +39,8 @@ from segue.optimization import freeze_norms, learning_rate_share, make_optimizer
 from segue.provenance import command_line, commit, describe_machine
 from segue.recipes import Recipe, get_recipe
 from segue.report.sheet import Row, contact_sheet
-from segue.runs import append_row, drop_rows_from, finished_epochs, load_recipe, prepare_folder
-from segue.weights import border_weights, count_labels, enet_weights, label_edges, median_frequency_weights
+from segue.runs import append_row, drop_rows_from, finished_epochs, is_finished, load_recipe, prepare_folder
+from segue.weights import class_weights, sample_borders, sample_edges
 
 # What a recipe shares with the one that is trained before it.
 SHARED = (
@@ -75,22 +78,24 @@ def train(
     """
     out = Path(out)
     quiet_lightning()
-    if recipe.before and not recipe.init and model is None:
-        if max(devices, nodes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
-            raise ValueError(
-                f'the recipe begins with "{recipe.before}"; on several devices, train that first, then this: --init ITS_FOLDER'
-            )
-        first = train_before(recipe, out, train_data=train_data, val_data=val_data, labels=labels, transform=transform)
-        recipe = replace(recipe, init=str(first), classifier="")
+    data = {"train_data": train_data, "val_data": val_data, "labels": labels, "transform": transform}
+    staged = bool(recipe.before) and not recipe.init and model is None
+    if staged and max(devices, nodes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        raise ValueError(
+            f'the recipe begins with "{recipe.before}"; on several devices, train that first, then this: --init ITS_FOLDER'
+        )
     train_data = train_data if train_data is not None else create_dataset(recipe.data, recipe.root, recipe.split)
     val_data = val_data if val_data is not None else create_dataset(recipe.data, recipe.root, "val")
     labels = labels or getattr(train_data, "labels", None)
     if labels is None:
         raise ValueError("the training data have no attribute `labels`; pass labels=Labels.from_names([...])")
     for split, samples in (("training", train_data), ("validation", val_data)):
-        check_samples(samples, split)
+        check_samples(samples, split, progress(f"checking the {split} split"))
     torch.manual_seed(recipe.seed)  # of the first weights
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
+    check_fit(recipe, network, train_data)
+    if staged:
+        recipe = train_before(recipe, network, out, resume, data)
     record = training_record(recipe)
     state = out / "resume.ckpt"
     resume_epoch = finished_epochs(state) if resume and state.exists() else 0
@@ -100,14 +105,13 @@ def train(
         record["started_from"] = card.training
     elif recipe.classifier and not resume_epoch:
         load_classifier(network, recipe.classifier)
-    check_fit(recipe, network, train_data)
     task = Task(recipe, network, labels, train_data, val_data, transform)
     trainer = make_trainer(recipe, KeepRun(out, recipe, record, own_module=model is not None), devices, nodes)
     if len(val_data) < trainer.world_size:  # type: ignore[arg-type]
         raise DataError(
             f"the validation split has fewer samples than there are devices ({trainer.world_size}); use fewer devices"
         )
-    if rank_zero_only.rank == 0 and not resume:  # type: ignore[attr-defined]
+    if rank_zero_only.rank == 0 and not resume and not staged:  # type: ignore[attr-defined]
         prepare_folder(out, recipe)
     task.first_epoch = resume_epoch
     try:
@@ -119,21 +123,31 @@ def train(
     return out
 
 
-def train_before(recipe: Recipe, out: Path, **data: Any) -> Path:
-    """Train the recipe before this one in a folder beside `out`, go on with it, or find it done; gives that folder."""
-    folder = out.with_name(f"{out.name}-{recipe.before}")
-    if (folder / "recipe.json").exists():
-        first = load_recipe(folder)
-        state = folder / "resume.ckpt"
-        if state.exists() and finished_epochs(state) >= first.epochs:
-            return folder
-        return train(first, folder, resume=True, **data)
+def train_before(recipe: Recipe, network: nn.Module, out: Path, resume: bool, data: dict[str, Any]) -> Recipe:
+    """Train the recipe before this one in a folder beside `out`, go on with it, or find it done.
+
+    Gives this recipe, starting from there. All that can be found wrong is found before.
+    """
     first = get_recipe(recipe.before)
     shared = {name: getattr(recipe, name) for name in SHARED}
     options = {**recipe.options, **first.options}
     first = replace(first, **shared, options=options, classifier=recipe.classifier or first.classifier)
+    with torch.device("meta"):
+        names = create_model(first.network, network.num_classes, len(recipe.mean), **options).state_dict()  # type: ignore[arg-type]
+    load_stage(copy.deepcopy(network).to("meta"), names, recipe.before)
+    if not resume:
+        prepare_folder(out, recipe)
+    folder = out.with_name(f"{out.name}-{recipe.before}")
     print(f"first {recipe.before}, in {folder}", flush=True)
-    return train(first, folder, **data)
+    try:
+        if not (folder / "recipe.json").exists():
+            train(first, folder, **data)
+        elif not is_finished(folder):
+            train(load_recipe(folder), folder, resume=True, **data)
+    except KeyboardInterrupt:
+        print(f"and with all that follows: segue train --resume {out}", flush=True)
+        raise
+    return replace(recipe, init=str(folder), classifier="")
 
 
 def load_classifier(network: Any, classifier: str) -> None:
@@ -161,7 +175,8 @@ class Task(pl.LightningModule):
         self.fields = fields_of(recipe, val_data[0])
         self.normalize = Normalize(recipe.mean, recipe.std)
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", class_weights(recipe, train_data, len(labels)), persistent=False)
+        weights = class_weights(recipe, train_data, len(labels), progress("counting labels"))
+        self.register_buffer("class_weights", None if weights is None else torch.from_numpy(weights), persistent=False)
         supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
         self.first_epoch = 0
@@ -170,12 +185,13 @@ class Task(pl.LightningModule):
         self.pictured: list[Row] = []
 
     def train_dataloader(self) -> DataLoader[Any]:
-        fields, maps = list(self.fields), {}
+        fields = list(self.fields)
+        maps: dict[str, PixelMap] = {}
         if self.recipe.border_weights:
             fields.append("instances")
-            maps["border_weights"] = instance_borders
+            maps["border_weights"] = sample_borders
         if getattr(self.network, "draws_borders", False):
-            maps["edges"] = mask_edges
+            maps["edges"] = sample_edges
         samples = TrainingSamples(self.train_data, self.transform_samples, len(self.labels), self.recipe.seed, fields, maps)
         share = self.trainer.global_rank, self.trainer.world_size
         return training_loader(samples, self.recipe.batch_size, self.recipe.workers, self.first_epoch, *share)
@@ -343,14 +359,6 @@ def fields_of(recipe: Recipe, sample: dict[str, Any]) -> tuple[str, ...]:
     return ("depth",) if "depth" in sample and len(recipe.mean) == np.shape(sample["image"])[-1] + 1 else ()
 
 
-def instance_borders(sample: Mapping[str, Any]) -> Any:
-    return border_weights(np.where(sample["mask"] == 0, 0, sample["instances"]))  # the line between two cells is background
-
-
-def mask_edges(sample: Mapping[str, Any]) -> Any:
-    return label_edges(sample["mask"])
-
-
 def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> pl.Trainer:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))  # set by torchrun, as WORLD_SIZE is
     devices = devices or local or 1
@@ -373,24 +381,6 @@ def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> p
         use_distributed_sampler=False,  # EpochSampler and EvaluationSamples do it, and repeat no sample
         log_every_n_steps=10,
     )
-
-
-def class_weights(recipe: Recipe, samples: Dataset[Any], num_classes: int) -> Tensor | None:
-    if recipe.class_weights == "none":
-        return None
-    counts = count_labels(samples, num_classes, progress("counting labels"))
-    if recipe.class_weights == "enet":
-        return torch.from_numpy(enet_weights(counts, recipe.enet_c))
-    return torch.from_numpy(median_frequency_weights(counts))
-
-
-def check_samples(samples: Any, split: str) -> None:
-    """DataError if the split is empty or one of its files cannot be used."""
-    if len(samples) == 0:
-        raise DataError(f"the {split} split is empty")
-    if isinstance(samples, Samples):
-        for index in progress(f"checking the {split} split")(range(len(samples))):
-            samples.check(index)
 
 
 def progress(description: str) -> Callable[[Any], Any]:

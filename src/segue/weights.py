@@ -1,7 +1,7 @@
 """Weights of the loss: of classes, from a data set's label counts, and of pixels, from the borders between instances."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.labels import IGNORE, Mask
+from segue.recipe import Recipe
 
 Counts = NDArray[np.int64]
 
@@ -157,3 +158,22 @@ def compiled_nearest_two() -> Callable[..., None]:
         return numba.njit(signature, cache=True, nogil=True)(nearest_two)
     except (OSError, RuntimeError):  # no folder for it can be written
         return numba.njit(signature, nogil=True)(nearest_two)
+
+
+def sample_borders(sample: Mapping[str, Any]) -> NDArray[np.float32]:
+    """The border weights of a sample with instances; the line that its mask draws between two of them is background."""
+    return border_weights(np.where(sample["mask"] == 0, 0, sample["instances"]))
+
+
+def sample_edges(sample: Mapping[str, Any]) -> Mask:
+    return label_edges(sample["mask"])
+
+
+def class_weights(
+    recipe: Recipe, samples: Any, num_classes: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter
+) -> NDArray[np.float32] | None:
+    """The weights that the recipe wants, (K,), or None."""
+    if recipe.class_weights == "none":
+        return None
+    counts = count_labels(samples, num_classes, progress)
+    return enet_weights(counts, recipe.enet_c) if recipe.class_weights == "enet" else median_frequency_weights(counts)

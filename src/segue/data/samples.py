@@ -1,5 +1,6 @@
 """The sample contract: what every data set gives."""
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -36,3 +37,12 @@ class Samples(Dataset[Sample]):
 
     def check(self, index: int) -> None:
         """Raise DataError if the sample cannot be used; quicker than to load it, where that is possible."""
+
+
+def check_samples(samples: Any, split: str, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> None:
+    """DataError if the split is empty or one of its files cannot be used."""
+    if len(samples) == 0:
+        raise DataError(f"the {split} split is empty")
+    if isinstance(samples, Samples):
+        for index in progress(range(len(samples))):
+            samples.check(index)

@@ -13,8 +13,9 @@ As the authors' TensorFlow code has it: no further 3x3 between the projection an
 Decision: images of other sizes are padded to 16k + 1 (8k + 1 at output stride 8) by repeating the border.
 
 Differs from the paper: a stage's stride is in its first block, as in torchvision's ResNet, whose weights it takes; the authors'
-ResNets have it in the block before, the last of the earlier stage. Batch norms average with torch's momentum of .1; the paper's decay of .9997 is for runs of 30,000 steps, and leaves shorter ones with
-statistics from their start. Convolutions of the head that have a batch norm behind them start as torch's do.
+ResNets have it in the block before, the last of the earlier stage. Batch norms average with torch's momentum of .1; the paper's
+decay of .9997 is for runs of 30,000 steps, and leaves shorter ones with statistics from their start. Convolutions of the head
+that have a batch norm behind them start as torch's do.
 """
 
 from collections.abc import Callable, Sequence
