@@ -25,9 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from segue.backbones import classifier_weights
 from segue.checkpoint import Card, load_checkpoint, load_stage, save_checkpoint
 from segue.data import create_dataset
-from segue.data.loading import (
-    EvaluationSamples, PixelMap, TrainingSamples, evaluation_loader, sample_name, training_loader,
-)  # fmt: skip
+from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
 from segue.data.samples import DataError, check_samples
 from segue.data.transforms import Augment, ObjectCrop, Transform
 from segue.inference import Normalize, label_maps, resize_image, working_size
@@ -186,7 +184,7 @@ class Task(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         fields = list(self.fields)
-        maps: dict[str, PixelMap] = {}
+        maps: dict[str, Any] = {}
         if self.recipe.border_weights:
             fields.append("instances")
             maps["border_weights"] = sample_borders

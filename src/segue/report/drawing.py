@@ -255,13 +255,15 @@ MOVES = ((1, 0), (0, 1), (0, -1), (-1, 0))
 
 
 def as_svg(graph: Graph, layout: Layout, paths: list[list[Point]], title: str) -> str:
+    _, height, width = graph.nodes[0].shape
+    subtitle = f"input {height} x {width}, {graph.parameters:,} parameters"
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {layout.width} {layout.height}" '
         f'width="{layout.width}" height="{layout.height}" font-family="{FONT}" font-size="11" fill="{INK}" role="img">',
         f"<title>{escape(title)}</title>",
         f'<rect width="{layout.width}" height="{layout.height}" fill="#ffffff"/>',
         f'<text x="20" y="32" font-size="20" font-weight="600">{escape(title)}</text>',
-        f'<text x="20" y="52" font-size="13" fill="{GREY}">{graph.parameters:,} parameters</text>',
+        f'<text x="20" y="52" font-size="13" fill="{GREY}">{subtitle}</text>',
     ]
     for number, (level, top, bottom) in enumerate(layout.rows):
         if number % 2 == 0:

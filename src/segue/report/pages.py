@@ -3,21 +3,41 @@
 `python -m segue.report.pages docs/networks` writes them anew.
 """
 
+import inspect
 import json
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from segue.data import DRAWN
 from segue.layers import SegmentationModel
 from segue.models import MODELS, create_model
+from segue.recipes import RECIPES
 from segue.report.drawing import draw_network
 from segue.report.stages import Graph, stages
 
 COMMON_CLASSES = 19  # for which every network is counted, Cityscapes'
+
+Options = dict[str, bool | int | str]
+Network = tuple[str, Options]  # a name in MODELS and options
+
+# What the papers, their authors' code or many users have as networks of their own, and MODELS has as options.
+VARIANTS: list[Network] = [
+    ("bisenetv1", {"backbone": "xception39"}),
+    ("bisenetv1", {"backbone": "resnet101"}),
+    ("deeplabv2", {"backbone": "vgg16"}),
+    ("deeplabv3plus", {"backbone": "xception65"}),
+    ("enet", {"encoder_only": True}),
+    ("fusionnet", {"variant": "paper"}),
+    ("gcn", {"k": 7}),
+    ("unet", {"backbone": "resnet34"}),
+]
 
 
 @dataclass(frozen=True)
@@ -194,13 +214,10 @@ PAPERS = {
 def write_pages(folder: Path) -> None:
     """Write README.md, a page for every file of networks in MODELS and a drawing of every network that looks different."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
     for file, names in by_file().items():
-        drawings = write_drawings(folder, file, names)
-        counted = {name: multiply_adds(name) for name in names}
-        (folder / f"{file}.md").write_text(page(file, names, drawings, counted, folder.parent / "results"))
-        rows += [index_row(file, name, counted[name]) for name in names]
-    (folder / "README.md").write_text(index(rows))
+        drawn = write_drawings(folder, names)
+        (folder / f"{file}.md").write_text(page(file, names, drawn, folder.parent / "results"))
+    (folder / "README.md").write_text(index([index_row(file, name) for file, names in by_file().items() for name in names]))
 
 
 def by_file() -> dict[str, list[str]]:
@@ -211,43 +228,50 @@ def by_file() -> dict[str, list[str]]:
     return dict(sorted(files.items(), key=lambda item: (PAPERS[item[0]].year, item[0])))
 
 
-def meta_model(name: str, num_classes: int | None = None) -> SegmentationModel:
-    """A network without memory for its weights; with the paper's classes and channels unless told otherwise."""
-    paper = paper_of(name)
-    with torch.device("meta"):
-        if num_classes is None:
-            return create_model(name, paper.classes, paper.channels)
-        return create_model(name, num_classes, max(3, paper.channels))
+def with_variants(names: list[str]) -> list[Network]:
+    return [network for name in names for network in [(name, {}), *(v for v in VARIANTS if v[0] == name)]]
 
 
 def paper_of(name: str) -> Paper:
     return PAPERS[MODELS[name].__module__.rpartition(".")[2]]
 
 
-def parameters(name: str, num_classes: int | None = None) -> int:
-    return sum(p.numel() for p in meta_model(name, num_classes).parameters())
+def meta_model(name: str, num_classes: int | None = None, **options: Any) -> SegmentationModel:
+    """A network without memory for its weights; with the paper's classes and channels unless told otherwise."""
+    paper = paper_of(name)
+    with torch.device("meta"):
+        if num_classes is None:
+            return create_model(name, paper.classes, paper.channels, **options)
+        return create_model(name, num_classes, max(3, paper.channels), **options)
 
 
-def multiply_adds(name: str) -> float:
+@cache
+def parameters(name: str, num_classes: int | None = None, **options: Any) -> int:
+    return sum(p.numel() for p in meta_model(name, num_classes, **options).parameters())
+
+
+@cache
+def multiply_adds(name: str, **options: Any) -> float:
     """Multiply-adds of convolutions and matrix products of one prediction at the paper's size, in units of 10^9."""
-    model, paper = meta_model(name).eval(), paper_of(name)
+    model, paper = meta_model(name, **options).eval(), paper_of(name)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.empty(1, paper.channels, *paper.size, device="meta"))
     return counter.get_total_flops() / 2e9
 
 
-def write_drawings(folder: Path, file: str, names: list[str]) -> list[str]:
-    """Draw the networks of a file that differ in their stages; gives the names of those drawn."""
-    drawn: list[str] = []
+def write_drawings(folder: Path, names: list[str]) -> list[Network]:
+    """Draw the networks of a file that differ in their stages; gives those drawn."""
+    drawn: list[Network] = []
     seen = []
-    for name in names:
-        model = meta_model(name)
-        shape = signature(stages(model, PAPERS[file].size))
+    for name, options in with_variants(names):
+        model, paper = meta_model(name, **options), paper_of(name)
+        shape = signature(stages(model, paper.size))
         if shape in seen:
             continue
         seen.append(shape)
-        drawn.append(name)
-        (folder / f"{name}.svg").write_text(draw_network(model, type(model).__name__, PAPERS[file].size))
+        drawn.append((name, options))
+        title = spelled(paper.name if len(names) == 1 else type(model).__name__, options)
+        (folder / f"{stem(name, options)}.svg").write_text(draw_network(model, title, paper.size))
     return drawn
 
 
@@ -256,60 +280,112 @@ def signature(graph: Graph) -> list[object]:
     return [[(n.name, n.kind, n.shape, n.work) for n in graph.nodes], [(e.source, e.target, e.way, e.join) for e in graph.edges]]
 
 
-def page(file: str, names: list[str], drawings: list[str], counted: dict[str, float], results: Path) -> str:
+def spelled(network: str, options: Options) -> str:
+    """ "unet, backbone=resnet34"."""
+    return ", ".join([network, *(f"{option}={value}" for option, value in options.items())])
+
+
+def stem(name: str, options: Options) -> str:
+    """The name of a drawing's file: "unet-resnet34", "enet-encoder_only", "gcn-k7"."""
+    words = [
+        value if isinstance(value, str) else option if value is True else f"{option}{value}" for option, value in options.items()
+    ]
+    return "-".join([name, *words])
+
+
+def page(file: str, names: list[str], drawn: list[Network], results: Path) -> str:
     paper, words = PAPERS[file], sys.modules[MODELS[names[0]].__module__].__doc__ or ""
     title, _, text = words.strip().partition("\n")
-    size = f"{paper.size[0]} x {paper.size[1]}"
     lines = [f"# {paper.name}", "", f"*{title}*", text, ""]
-    for name in drawings:
-        lines += [f"![{name}, stage by stage]({name}.svg)", ""]
+    for name, options in drawn:
+        lines += [f"![{spelled(name, options)}, stage by stage]({stem(name, options)}.svg)", ""]
     lines += [
         "Drawn by running the module: bars are its stages by their names in the code, dashed those of auxiliary outputs.",
         "",
-        "## Size",
-        "",
-        f"| network | parameters, {COMMON_CLASSES} classes | parameters, {plural(paper.classes, 'class', 'classes')} and "
-        f"{plural(paper.channels, 'channel', 'channels')} | multiply-adds at {size} |",
-        "| --- | ---: | ---: | ---: |",
     ]
-    for name in names:
-        lines.append(f"| `{name}` | {parameters(name, COMMON_CLASSES):,} | {parameters(name):,} | {counted[name]:.2f} G |")
+    lines += [*how_to_use(names), "", "## Size", ""]
+    columns = ["network", *counts(names[0]), f"multiply-adds at {paper.size[0]} x {paper.size[1]}"]
+    lines += [table_row(columns), table_row(["---", *["---:"] * (len(columns) - 1)])]
+    for name, options in with_variants(names):
+        numbers = [f"{number:,}" for number in counts(name, **options).values()]
+        lines.append(table_row([spelled(f"`{name}`", options), *numbers, f"{multiply_adds(name, **options):.2f} G"]))
     lines += ["", "Multiply-adds are those of convolutions and matrix products. To compare:", ""]
     lines += [f"- {line}" for line in paper.reference]
     lines += ["", "## Published scores", "", *(f"- {line}" for line in paper.scores), "", "## Our scores", ""]
     return "\n".join(lines + our_scores(names, results)) + "\n"
 
 
+def how_to_use(names: list[str]) -> list[str]:
+    """Lines of Python for a file's first network, and the recipes of all."""
+    classes, channels = paper_of(names[0]).classes, paper_of(names[0]).channels
+    lines = [
+        "## How to use it",
+        "",
+        "```python",
+        "from segue import create_model",
+        "",
+        f'model = create_model("{names[0]}", num_classes={classes}, in_channels={channels})',
+        f"logits = model(images)  # floats (N, {channels}, H, W) to (N, {classes}, H, W)",
+        "```",
+    ]
+    recipes = [name for name, recipe in RECIPES.items() if recipe.network in names]
+    if not recipes:
+        return lines
+    drawn = [name for name in recipes if RECIPES[name].data in DRAWN]  # which anyone can train at once
+    command = f"segue train {drawn[0]}" if drawn else f"segue train {recipes[0]} --root FOLDER"
+    lines += ["", f"Recipes: {', '.join(f'`{name}`' for name in recipes)}. To train by one of them:", ""]
+    lines += ["```", f"{command} --out runs/{(drawn or recipes)[0]}", "```", ""]
+    return [*lines, f"`--root` is the folder of the data set; {' and '.join(DRAWN)} are drawn and need none."]
+
+
+def counts(name: str, **options: Any) -> dict[str, int]:
+    """A network's numbers of parameters by the columns of a page's table."""
+    paper = paper_of(name)
+    numbers = {}
+    if (paper.classes, paper.channels) != (COMMON_CLASSES, 3):
+        numbers[f"parameters, {COMMON_CLASSES} classes"] = parameters(name, COMMON_CLASSES, **options)
+    words = f"parameters, {plural(paper.classes, 'class', 'classes')} and {plural(paper.channels, 'channel', 'channels')}"
+    if "auxiliary" in inspect.signature(MODELS[name]).parameters:
+        numbers[f"{words}, for inference"] = parameters(name, auxiliary=False, **options)
+        words = "with auxiliary heads"
+    return {**numbers, words: parameters(name, **options)}
+
+
 def plural(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
+
+
+def table_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def our_scores(names: list[str], results: Path) -> list[str]:
     """A table of the records of evaluations of these networks."""
     records = [(path.parent.name, json.loads(path.read_text())) for path in sorted(results.glob("*/scores.json"))]
     lines = [
-        f"| [{name}](../results/{name}/README.md) | {record['data']} {record['split']}, {record['images']} images | "
+        f"| [{name}](../results/{name}/README.md) | {spelled(record['network'], record['recipe'].get('options', {}))} | "
+        f"{record['data']} {record['split']}, {record['images']} images | "
         f"{100 * record['scores']['mean_iu']:.1f} | {100 * record['scores']['acc']:.1f} |"
         for name, record in records
         if record["network"] in names
     ]
     if not lines:
         return ["None yet."]
-    return ["| record | scored on | mean IU | pixels right |", "| --- | --- | ---: | ---: |", *lines]
+    return ["| record | network | scored on | mean IU | pixels right |", "| --- | --- | --- | ---: | ---: |", *lines]
 
 
-def index_row(file: str, name: str, counted: float) -> str:
+def index_row(file: str, name: str) -> str:
     paper = PAPERS[file]
-    cost = f"{counted:.1f} G at {paper.size[0]} x {paper.size[1]}"
-    return f"| [`{name}`]({file}.md) | {paper.name} | {paper.year} | {parameters(name, COMMON_CLASSES):,} | {cost} |"
+    cost = f"{multiply_adds(name):.1f} G at {paper.size[0]} x {paper.size[1]}"
+    return table_row([f"[`{name}`]({file}.md)", paper.name, str(paper.year), f"{parameters(name, COMMON_CLASSES):,}", cost])
 
 
 def index(rows: list[str]) -> str:
     lines = [
         "# Networks",
         "",
-        f"Each as its paper describes it. Parameters with {COMMON_CLASSES} classes; multiply-adds of one prediction at a size of",
-        "the paper's, with the paper's classes. Made by `python -m segue.report.pages docs/networks`.",
+        f"Each as its paper describes it. Parameters with {COMMON_CLASSES} classes, auxiliary heads included; multiply-adds of one",
+        "prediction at a size of the paper's, with the paper's classes. Made by `python -m segue.report.pages docs/networks`.",
         "",
         "| network | paper | year | parameters | multiply-adds |",
         "| --- | --- | ---: | ---: | ---: |",
