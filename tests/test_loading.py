@@ -242,3 +242,12 @@ def test_a_transform_that_breaks_the_contract_is_found() -> None:
 
     with pytest.raises(DataError, match=r"sample 7: the image has .* float32; it must be \(H, W, C\), uint8"):
         TrainingSamples(Drawn(), normalize, 5, seed=0)[0, 7]
+
+
+def test_read_only_grey_images_are_copied() -> None:
+    """Drawn samples are kept and given again, so nobody may write to them; torch warns of tensors over such arrays."""
+    image, mask = np.zeros((4, 5, 1), np.uint8), np.zeros((4, 5), np.uint8)
+    image.flags.writeable = mask.flags.writeable = False
+    sample = EvaluationSamples([{"image": image, "mask": mask}], 2)[0]  # type: ignore[arg-type]
+    sample["image"] += 1
+    assert not image.any()

@@ -1,6 +1,15 @@
-import numpy as np
+from pathlib import Path
 
-from segue import Labels
+import numpy as np
+import pytest
+
+from segue import Labels, Predictor, create_model, evaluate
+from segue.checkpoint import Card
+from segue.data.streets import STREETS, Streets
+from segue.metrics import ConfusionMatrix
+from segue.provenance import describe_machine
+from segue.report.record import write_record
+from segue.report.results import chance, write_results
 from segue.report.sheet import Row, contact_sheet, error_map, overlay
 
 LABELS = Labels(("road", "sky"), ((128, 64, 128), (70, 130, 180)))
@@ -39,3 +48,26 @@ def test_a_sheet_takes_grey_many_channelled_and_tall_images() -> None:
 def test_an_overlay_tints_the_image() -> None:
     tinted = overlay(np.full((4, 4, 3), 100, np.uint8), np.ones((4, 4), np.uint8), LABELS, strength=0.5)
     assert tinted[0, 0].tolist() == [85, 115, 140]
+
+
+def test_chance_is_the_score_of_the_most_frequent_class_alone() -> None:
+    matrix = ConfusionMatrix(["a", "b", "c"])
+    truth = np.array([0, 1, 1, 1, 0, 1], np.uint8)
+    matrix.update(truth, np.full_like(truth, 1))
+    assert chance(matrix.to_json()) == pytest.approx(matrix.mean_iu)
+
+
+def test_the_table_has_a_row_for_every_record_on_drawn_data(tmp_path: Path) -> None:
+    model = create_model("enet", len(STREETS))
+    predictor = Predictor(model, STREETS, (0.0,) * 3, (1.0,) * 3)
+    training = {"command": "segue train a", "hours": 0.05, "hardware": "a laptop", "seed": 3, "commit": "abc"}
+    card = Card("enet", STREETS, training=training)
+    samples = Streets("test", count=1, size=(32, 40))
+    matrix = evaluate(predictor, samples)
+    for name, data in (("a", "streets"), ("b", "camvid")):
+        told = {"data": data, "split": "test", "command": "segue evaluate", "seconds": 1, **describe_machine()}
+        write_record(tmp_path / name, matrix, predictor, samples, card, told)
+    write_results(tmp_path)
+    (row,) = [line for line in (tmp_path / "drawn.md").read_text().splitlines() if line.startswith("| [")]
+    assert row.startswith(f"| [enet](a/README.md) | `segue train a` | {matrix.mean_iu:.3f} |")
+    assert row.endswith("| 3 | a laptop | 3 | abc |")

@@ -131,7 +131,7 @@ class Predictor:
             )
         if depth is not None and depth.shape != image.shape[:2]:
             raise ValueError(f"depth has the shape {depth.shape}; it must be {image.shape[:2]}, one number for each pixel")
-        x = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].to(self.device)
+        x = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None].to(self.device)
         metres = None if depth is None else torch.tensor(depth, dtype=torch.float32, device=self.device)[None, None]
         return resize_image(self.normalize(x, metres), working_size(self.short_side, *image.shape[:2]))
 

@@ -112,7 +112,7 @@ STREETS = replace(
     ENET_STREETS, learning_rate=2e-3, loss="mean", class_weights="none", mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), minutes=0
 )
 CELLS = replace(
-    STREETS, data="cells", batch_size=4, epochs=6, crop=(128, 128), rotate=180, mean=(0.5,), std=(0.25,), validate_every=6
+    STREETS, data="cells", batch_size=4, epochs=8, learning_rate=1e-3, crop=(128, 128), mean=(0.5,), std=(0.25,), validate_every=8
 )
 
 RECIPES: dict[str, Recipe] = {
@@ -200,10 +200,13 @@ RECIPES: dict[str, Recipe] = {
         SEGNET_CAMVID, network="segnet_basic", epochs=327, batch_size=12, learning_rate=0.1, mean=(0.0, 0.0, 0.0),
         std=(1 / 255, 1 / 255, 1 / 255), classifier="",
     ),
-    "unet-cells": replace(CELLS, network="unet", options={"width": 16}, border_weights=True, elastic=4),
+    "unet-cells": replace(
+        CELLS, network="unet", options={"width": 16}, class_weights="median_frequency", border_weights=True, elastic=4
+    ),
     "unet-em": UNET_EM,
     "unet-nuclei": replace(
-        UNET_EM, data="nuclei", border_weights=True, crop=(228, 228), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
+        UNET_EM, data="nuclei", class_weights="median_frequency", border_weights=True, crop=(228, 228), mean=(0.0, 0.0, 0.0),
+        std=(1.0, 1.0, 1.0),
     ),
 }  # fmt: skip
 

@@ -136,7 +136,7 @@ def to_tensors(
             f"{name}: the mask has the label {worst}, but there are {num_classes} classes, 0 to {num_classes - 1}; "
             f"map it to a class or to {IGNORE}, which is ignored"
         )
-    channels_first = np.ascontiguousarray(image.transpose(2, 0, 1))
+    channels_first = np.array(image.transpose(2, 0, 1), order="C")  # a copy: the sample may be read-only
     tensors = {"image": torch.from_numpy(channels_first), "mask": torch.from_numpy(mask.copy()), "index": index}
     if "depth" in fields:
         tensors["depth"] = torch.from_numpy(np.array(sample["depth"], np.float32))[None]
