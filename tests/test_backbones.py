@@ -50,7 +50,7 @@ def test_multi_grid_multiplies_the_dilations_of_the_last_stage() -> None:
     with torch.device("meta"):
         trunk = create_backbone("resnet101", output_stride=8, multi_grid=(1, 2, 4))
     assert [block.conv2.dilation[0] for block in trunk.layer4] == [4, 8, 16]
-    assert {block.conv2.dilation[0] for block in trunk.layer3} == {2}
+    assert [block.conv2.dilation[0] for block in trunk.layer3] == [1] + 22 * [2]  # the first samples what it would strided
     assert {block.conv2.dilation[0] for block in trunk.layer2} == {1}
 
 
@@ -73,8 +73,9 @@ def test_weights_that_do_not_fit_change_nothing() -> None:
     weights = torchvision.models.resnet18(weights=None).state_dict()
     with pytest.raises(ValueError, match=r"no layer4\.1\.conv2\.weight.*torchvision/resnet18"):
         load_trunk(trunk, {name: t for name, t in weights.items() if name != "layer4.1.conv2.weight"}, trunk.classifier)
-    with pytest.raises(ValueError, match=r"layer1\.0\.conv1\.weight is \(64, 64, 1, 1\)"):
-        trunk.load_classifier(torchvision.models.resnet50(weights=None).state_dict())
+    for deeper in ("resnet34", "resnet50"):
+        with pytest.raises(ValueError, match=r"deeper ResNet.*torchvision/resnet18"):
+            trunk.load_classifier(getattr(torchvision.models, deeper)(weights=None).state_dict())
     assert all(torch.equal(tensor, before[name]) for name, tensor in trunk.state_dict().items())
 
 
@@ -87,6 +88,12 @@ def test_weights_are_read_from_files(suffix: str, tmp_path: Path) -> None:
     else:
         save_file(weights, path)
     assert torch.equal(classifier_weights(str(path))["conv1.weight"], weights["conv1.weight"])
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "inception_v3", "vgg11"])
+def test_a_trunk_that_does_not_fit_is_found_when_it_is_made(name: str) -> None:
+    with pytest.raises(ValueError, match=f'backbone \\(="{name}"\\)'):
+        create_backbone(name, output_stride=16 if name == "vgg11" else 32)
 
 
 def test_a_wrong_trunk_or_file_is_named() -> None:

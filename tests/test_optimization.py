@@ -62,6 +62,16 @@ def test_frozen_norms_change_in_nothing() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.old[1].state_dict().items())
 
 
+def test_norms_synchronised_over_devices_are_norms() -> None:
+    net = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
+    (decayed, kept) = parameter_groups(replace(RECIPE, decay="weights"), net)
+    assert [decayed["weight_decay"], kept["weight_decay"]] == [0.01, 0.0]
+    assert len(kept["params"]) == 3
+    freeze_norms(net)
+    assert not net[1].training
+    assert not net[1].weight.requires_grad
+
+
 def test_the_rate_falls_in_steps() -> None:
     recipe = replace(RECIPE, schedule="step", step_epochs=4, step_factor=0.1)
     shares = [learning_rate_share(recipe, step, 100) for step in (0, 39, 40, 79, 80, 99)]

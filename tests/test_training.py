@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import signal
 import time
 from dataclasses import replace
@@ -16,6 +17,7 @@ from torch import nn
 from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
 from segue.checkpoint import Card, load_stage
 from segue.data.samples import DataError, Samples
+from segue.data.streets import Streets
 from segue.optimization import SCHEDULES
 from segue.recipes import RECIPES, Recipe, get_recipe
 from segue.runs import load_recipe
@@ -326,6 +328,46 @@ def test_borders_between_touching_cells_need_instances(camvid: Path, tmp_path: P
 def test_a_classifier_must_fit(camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="ENet"):
         train(tiny_recipe(camvid, classifier="imagenet"), tmp_path / "run")
-    with pytest.raises(ValueError, match="both give the first weights"):
-        tiny_recipe(camvid, classifier="imagenet", init="somewhere")
     assert not (tmp_path / "run").exists()
+
+
+def test_frozen_norms_stay_so_through_validation_and_resume(camvid: Path, tmp_path: Path) -> None:
+    """Their statistics, scales and shifts at the end are those of the checkpoint that the run started from."""
+    train(tiny_recipe(camvid, epochs=1), tmp_path / "first")
+    recipe = tiny_recipe(camvid, epochs=2, init=str(tmp_path / "first"), freeze_norms=True)
+    train(recipe, tmp_path / "frozen")
+    before = load_file(tmp_path / "first" / "best" / "model.safetensors")
+    after = load_file(tmp_path / "frozen" / "last" / "model.safetensors")
+    norms = [name.removesuffix("running_mean") for name in before if name.endswith("running_mean")]
+    for norm in norms:
+        for kind in ("running_mean", "running_var", "weight", "bias"):
+            assert torch.equal(before[norm + kind], after[norm + kind])
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_resumed_run_needs_nothing_but_its_own_folder(camvid: Path, tmp_path: Path) -> None:
+    train(tiny_recipe(camvid, epochs=1), tmp_path / "first")
+    recipe = tiny_recipe(camvid, epochs=1, init=str(tmp_path / "first"))
+    train(recipe, tmp_path / "run")
+    started_from = load_checkpoint(tmp_path / "run")[1].training["started_from"]
+    shutil.rmtree(tmp_path / "first")
+    longer = replace(load_recipe(tmp_path / "run"), epochs=2)
+    train(longer, tmp_path / "run", resume=True)
+    assert load_checkpoint(tmp_path / "run" / "last")[1].training["started_from"] == started_from
+    assert rows(tmp_path / "run")[-1]["epoch"] == "2"
+
+
+def test_a_module_in_evaluation_mode_is_trained_in_training_mode(camvid: Path, tmp_path: Path) -> None:
+    model = create_model("enet", 11).eval()
+    before = model.initial.norm.running_mean.clone()  # type: ignore[operator, union-attr]
+    train(tiny_recipe(camvid, epochs=1), tmp_path / "run", model=model)
+    assert not torch.equal(before, load_file(tmp_path / "run" / "last" / "model.safetensors")["initial.norm.running_mean"])
+
+
+def test_a_batch_of_one_says_what_to_do(tmp_path: Path) -> None:
+    recipe = replace(
+        get_recipe("dfn-streets"), options={"backbone": "resnet18", "width": 8}, batch_size=1, crop=(32, 32), workers=0
+    )
+    streets = Streets("train", 2, (32, 32))
+    with pytest.raises(ValueError, match=r"batch_size \(=1\) must be at least 2 on each device: dfn"):
+        train(recipe, tmp_path / "run", train_data=streets, val_data=streets)

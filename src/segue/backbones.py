@@ -64,6 +64,13 @@ class ResNet(Backbone):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
+    def load_classifier(self, weights: dict[str, Tensor]) -> None:
+        own = self.state_dict()
+        deeper = [name for name in weights if name.startswith("layer") and name not in own]
+        if deeper:
+            raise ValueError(f"the weights are of a deeper ResNet: {deeper[0]} has no place here; take {self.classifier}")
+        super().load_classifier(weights)
+
     def stage(self, width: int, blocks: int, stride: int, dilation: int, grid: tuple[int, ...]) -> nn.Sequential:
         layers = []
         for number in range(blocks):
@@ -153,10 +160,24 @@ class TimmTrunk(Backbone):
                 f'backbone (="{name}") cannot be a trunk with output stride {output_stride} ({error}); '
                 f"take {', '.join(list_resnets())} or a feature network of timm: timm.list_models()"
             ) from None
-        widths = self.features.feature_info.channels()
-        if len(widths) < 4:
-            raise ValueError(f'backbone (="{name}") has {len(widths)} maps of features, and four are needed')
-        self.channels = tuple(widths[-4:])
+        self.channels = tuple(self.features.feature_info.channels()[-4:])
+        self.check_sizes(name, in_channels, output_stride)
+
+    def check_sizes(self, name: str, in_channels: int, output_stride: int) -> None:
+        """ValueError unless an image of 64 x 96 becomes four maps (C, h, w), at 1/4 to 1/32 but for strides that were cut."""
+        expected = [(channels, 64 // s, 96 // s) for channels, s in zip(self.channels, (4, 8, 16, 32), strict=False)]
+        expected = [(c, max(h, 64 // output_stride), max(w, 96 // output_stride)) for c, h, w in expected]
+        try:
+            with torch.no_grad():
+                shapes = [tuple(m.shape[1:]) for m in self.eval().forward(torch.zeros(1, in_channels, 64, 96))]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ValueError(f'backbone (="{name}") does not take images of any size: {error}') from None
+        self.train()
+        if shapes != expected or len(shapes) < 4:
+            raise ValueError(
+                f'backbone (="{name}") makes maps of {shapes} from 64 x 96 pixels, and {expected} are needed; '
+                f"take another, such as {', '.join(list_resnets())}"
+            )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps: list[Tensor] = self.features(x)

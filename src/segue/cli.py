@@ -141,6 +141,8 @@ def label_photos(paths: list[Path], out: Path, crf: bool, samples: int) -> None:
     targets = plan_outputs(inputs, out)
     model, card = load_checkpoint(checkpoint)
     predictor = Predictor.of(model, card)
+    if samples:
+        predictor.check_sampling(samples)
     dense_crf = CRFS.get(card.network, CRFS["deeplabv2"]) if crf else None
     out.mkdir(parents=True, exist_ok=True)
     broken = 0

@@ -99,13 +99,7 @@ class Predictor:
         Dropout stays on while `samples` predictions are drawn; the variance over these is averaged over the classes. ValueError
         if the network has no dropout.
         """
-        modules = self.network.modules() if isinstance(self.network, nn.Module) else []
-        dropouts = [module for module in modules if isinstance(module, nn.Dropout | nn.Dropout2d)]
-        if not dropouts or samples < 2:
-            raise ValueError(
-                f"samples (={samples}) must be at least 2, and the network have dropout ({len(dropouts)} layers here); "
-                "bayesian_segnet is made for it"
-            )
+        dropouts = self.check_sampling(samples)
         x = self.prepare(image, depth)
         for dropout in dropouts:
             dropout.train()
@@ -120,6 +114,17 @@ class Predictor:
         mean = total / samples
         variance = (squares / samples - mean**2).clamp(min=0).mean(dim=0)
         return mean.numpy(), variance.numpy()
+
+    def check_sampling(self, samples: int) -> list[nn.Module]:
+        """The network's layers of dropout; ValueError if it has none, or if there are too few samples."""
+        modules = self.network.modules() if isinstance(self.network, nn.Module) else []
+        dropouts: list[nn.Module] = [module for module in modules if isinstance(module, nn.Dropout | nn.Dropout2d)]
+        if not dropouts or samples < 2:
+            raise ValueError(
+                f"samples (={samples}) must be at least 2, and the network have dropout ({len(dropouts)} layers here); "
+                "bayesian_segnet is made for it"
+            )
+        return dropouts
 
     def prepare(self, image: Image, depth: NDArray[np.float32] | None) -> Tensor:
         """The network's input, (1, C, h, w), of an image and its depth; ValueError if they are not what it takes."""

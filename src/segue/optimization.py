@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from segue.recipes import Recipe
 
-NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)  # of batch norms all kinds, those synchronised over devices too
 
 
 def make_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
@@ -44,7 +45,7 @@ def parameter_groups(recipe: Recipe, network: Any) -> list[dict[str, Any]]:
 def freeze_norms(network: nn.Module) -> None:
     """Batch norms use the statistics that they have, and neither those nor their scales and shifts change."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, _BatchNorm):
             module.eval().requires_grad_(False)
 
 

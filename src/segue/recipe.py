@@ -30,9 +30,11 @@ class Recipe:
     init: str = ""
     """A checkpoint whose weights to start from."""
     before: str = ""
-    """A recipe that is trained first, on the same data; this one starts from its best checkpoint, unless `init` is given."""
+    """A recipe that is trained first, and from whose best checkpoint this one starts, unless `init` is given. Its data, batches,
+    crops, classifier and minutes are this one's; for other epochs or rates, train it by itself and name its folder as init."""
     classifier: str = ""
-    """ImageNet weights for the network's trunk: imagenet downloads them; or a .pth or .safetensors file."""
+    """ImageNet weights for the trunk of a network that does not start from `init`: imagenet downloads them; or a .pth or
+    .safetensors file."""
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     """Weight decay is added to the gradient in sgd and adam, and is decoupled in adamw."""
     momentum: float = 0.9
@@ -114,11 +116,6 @@ class Recipe:
         ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} (={getattr(self, name)}) must not be negative")
-        if self.init and self.classifier:
-            raise ValueError(
-                f'init (="{self.init}") and classifier (="{self.classifier}") both give the first weights; leave out one: '
-                '--classifier ""'
-            )
         if len(self.mean) != len(self.std):
             raise ValueError(f"mean (={self.mean}) and std (={self.std}) must have one number for each channel")
         if 0 in self.std:

@@ -1,4 +1,4 @@
-"""A run: the folder in which a training keeps recipe.json, metrics.csv, best/, last/ and resume.ckpt."""
+"""A run: what must fit before it starts, and its folder, with recipe.json, metrics.csv, best/, last/ and resume.ckpt."""
 
 import csv
 import json
@@ -8,9 +8,41 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import nn
+from torch.utils.data import Dataset
 
+from segue.labels import Labels
 from segue.recipes import Recipe
+
+
+def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> None:
+    """ValueError if the images have other channels than the recipe, or its crops are too small for the network."""
+    sample = train_data[0]
+    channels = np.shape(sample["image"])[-1] + ("depth" in fields_of(recipe, sample))
+    if channels != len(recipe.mean):
+        raise ValueError(
+            f"the images have {channels} channels, but mean (={recipe.mean}) and std have {len(recipe.mean)} numbers; "
+            "give them one for each channel"
+        )
+    names = getattr(train_data, "labels", Labels.from_names(["background"])).names
+    if recipe.objects and names[0] != "background":
+        raise ValueError(f"objects (=True) needs data whose class 0 is the background, and here it is {names[0]}")
+    if recipe.border_weights and recipe.loss in ("ohem", "absolute"):
+        raise ValueError(
+            f'border_weights (=True) are for cross entropy; with loss (="{recipe.loss}") take --border-weights False'
+        )
+    if recipe.border_weights and "instances" not in sample:
+        raise ValueError("border_weights (=True) needs data with instances, such as cells or nuclei; take --border-weights False")
+    smallest = getattr(network, "min_size", 1)
+    if min(recipe.crop) < smallest:
+        raise ValueError(f"crop (={recipe.crop}) must be at least {smallest} x {smallest} for {recipe.network}; use larger crops")
+
+
+def fields_of(recipe: Recipe, sample: dict[str, Any]) -> tuple[str, ...]:
+    """The arrays that are an input of the network beside the image: the depth, where the recipe normalises one channel more."""
+    return ("depth",) if "depth" in sample and len(recipe.mean) == np.shape(sample["image"])[-1] + 1 else ()
 
 
 def load_recipe(run: str | Path) -> Recipe:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from segue.backbones import classifier_weights
-from segue.checkpoint import Card, load_checkpoint, load_stage, save_checkpoint
+from segue.checkpoint import Card, load_checkpoint, load_stage, read_card, save_checkpoint
 from segue.data import create_dataset
 from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
 from segue.data.samples import DataError, check_samples
@@ -37,12 +37,12 @@ from segue.optimization import freeze_norms, learning_rate_share, make_optimizer
 from segue.provenance import command_line, commit, describe_machine
 from segue.recipes import Recipe, get_recipe
 from segue.report.sheet import Row, contact_sheet
-from segue.runs import append_row, drop_rows_from, finished_epochs, is_finished, load_recipe, prepare_folder
+from segue.runs import append_row, check_fit, drop_rows_from, fields_of, finished_epochs, is_finished, load_recipe, prepare_folder
 from segue.weights import class_weights, sample_borders, sample_edges
 
 # What a recipe shares with the one that is trained before it.
 SHARED = (
-    "data", "root", "split", "batch_size", "crop", "scale", "flip", "jitter", "mean", "std", "precision", "compile", "workers",
+    "data", "root", "split", "batch_size", "crop", "mean", "std", "classifier", "precision", "compile", "minutes", "workers",
     "seed",
 )  # fmt: skip
 PICTURED = 4  # validation samples that are shown in TensorBoard
@@ -77,7 +77,9 @@ def train(
     out = Path(out)
     quiet_lightning()
     data = {"train_data": train_data, "val_data": val_data, "labels": labels, "transform": transform}
-    staged = bool(recipe.before) and not recipe.init and model is None
+    state = out / "resume.ckpt"
+    resume_epoch = finished_epochs(state) if resume and state.exists() else 0
+    staged = bool(recipe.before) and not recipe.init and model is None and not resume_epoch
     if staged and max(devices, nodes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
         raise ValueError(
             f'the recipe begins with "{recipe.before}"; on several devices, train that first, then this: --init ITS_FOLDER'
@@ -95,14 +97,15 @@ def train(
     if staged:
         recipe = train_before(recipe, network, out, resume, data)
     record = training_record(recipe)
-    state = out / "resume.ckpt"
-    resume_epoch = finished_epochs(state) if resume and state.exists() else 0
-    if recipe.init:
+    if resume_epoch:
+        record |= {key: value for key, value in read_card(out / "last")[0].training.items() if key == "started_from"}
+    elif recipe.init:
         initial, card = load_checkpoint(recipe.init)
         load_stage(network, initial.state_dict(), recipe.init)
         record["started_from"] = card.training
-    elif recipe.classifier and not resume_epoch:
+    elif recipe.classifier:
         load_classifier(network, recipe.classifier)
+    network.train()
     task = Task(recipe, network, labels, train_data, val_data, transform)
     trainer = make_trainer(recipe, KeepRun(out, recipe, record, own_module=model is not None), devices, nodes)
     if len(val_data) < trainer.world_size:  # type: ignore[arg-type]
@@ -129,7 +132,7 @@ def train_before(recipe: Recipe, network: nn.Module, out: Path, resume: bool, da
     first = get_recipe(recipe.before)
     shared = {name: getattr(recipe, name) for name in SHARED}
     options = {**recipe.options, **first.options}
-    first = replace(first, **shared, options=options, classifier=recipe.classifier or first.classifier)
+    first = replace(first, **shared, options=options)
     with torch.device("meta"):
         names = create_model(first.network, network.num_classes, len(recipe.mean), **options).state_dict()  # type: ignore[arg-type]
     load_stage(copy.deepcopy(network).to("meta"), names, recipe.before)
@@ -145,7 +148,7 @@ def train_before(recipe: Recipe, network: nn.Module, out: Path, resume: bool, da
     except KeyboardInterrupt:
         print(f"and with all that follows: segue train --resume {out}", flush=True)
         raise
-    return replace(recipe, init=str(folder), classifier="")
+    return replace(recipe, init=str(folder))
 
 
 def load_classifier(network: Any, classifier: str) -> None:
@@ -177,6 +180,8 @@ class Task(pl.LightningModule):
         self.register_buffer("class_weights", None if weights is None else torch.from_numpy(weights), persistent=False)
         supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
+        if recipe.freeze_norms:
+            freeze_norms(network)
         self.first_epoch = 0
         self.short_side = int(min(np.shape(val_data[0]["mask"])))  # in pixels, at which images are predicted
         self.matrix = ConfusionMatrix(labels.names)
@@ -209,7 +214,15 @@ class Task(pl.LightningModule):
         # Dropout depends on these numbers alone, so a resumed run repeats it.
         numbers = (self.recipe.seed, self.current_epoch, number, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
-        outputs = self.supervise(self.normalize(batch["image"], batch.get("depth")))
+        try:
+            outputs = self.supervise(self.normalize(batch["image"], batch.get("depth")))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"batch_size (={self.recipe.batch_size}) must be at least 2 on each device: {self.recipe.network} has a batch "
+                "norm over one value of each image"
+            ) from None
         loss = supervised_loss(outputs, batch, self.recipe, self.class_weights)
         if not torch.isfinite(loss):
             names = ", ".join(sample_name(self.train_data, int(index)) for index in batch["index"])
@@ -217,6 +230,11 @@ class Task(pl.LightningModule):
                 f"the loss became {loss.item()} in epoch {self.current_epoch + 1} on the batch of {names}; look at these files, "
                 "or lower learning_rate"
             )
+        if self.recipe.loss == "sum":  # gradients are averaged over the devices
+            return self.log_loss(loss) * self.trainer.world_size
+        return self.log_loss(loss)
+
+    def log_loss(self, loss: Tensor) -> Tensor:
         self.log("loss", loss, prog_bar=True, on_step=True, on_epoch=True, sync_dist=self.trainer.world_size > 1)
         return loss
 
@@ -231,7 +249,7 @@ class Task(pl.LightningModule):
             self.pictured.append(Row(image, truth[0], prediction[0], sample_name(self.val_data, int(batch["index"][0]))))
 
     def on_train_epoch_start(self) -> None:
-        if self.recipe.freeze_norms:  # Lightning puts all modules in training mode
+        if self.recipe.freeze_norms:  # also what Lightning put in training mode, or in place of the norms, in between
             freeze_norms(self.network)
 
     def on_validation_epoch_start(self) -> None:
@@ -333,30 +351,6 @@ def training_record(recipe: Recipe) -> dict[str, Any]:
     return {"command": command_line(), "commit": commit(), "seed": recipe.seed, **describe_machine()}
 
 
-def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> None:
-    """ValueError if the images have other channels than the recipe, or its crops are too small for the network."""
-    sample = train_data[0]
-    channels = np.shape(sample["image"])[-1] + ("depth" in fields_of(recipe, sample))
-    if channels != len(recipe.mean):
-        raise ValueError(
-            f"the images have {channels} channels, but mean (={recipe.mean}) and std have {len(recipe.mean)} numbers; "
-            "give them one for each channel"
-        )
-    names = getattr(train_data, "labels", Labels.from_names(["background"])).names
-    if recipe.objects and names[0] != "background":
-        raise ValueError(f"objects (=True) needs data whose class 0 is the background, and here it is {names[0]}")
-    if recipe.border_weights and "instances" not in sample:
-        raise ValueError("border_weights (=True) needs data with instances, such as cells or nuclei; take --border-weights False")
-    smallest = getattr(network, "min_size", 1)
-    if min(recipe.crop) < smallest:
-        raise ValueError(f"crop (={recipe.crop}) must be at least {smallest} x {smallest} for {recipe.network}; use larger crops")
-
-
-def fields_of(recipe: Recipe, sample: dict[str, Any]) -> tuple[str, ...]:
-    """The arrays that are an input of the network beside the image: the depth, where the recipe normalises one channel more."""
-    return ("depth",) if "depth" in sample and len(recipe.mean) == np.shape(sample["image"])[-1] + 1 else ()
-
-
 def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> pl.Trainer:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))  # set by torchrun, as WORLD_SIZE is
     devices = devices or local or 1
@@ -395,3 +389,4 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen norms

@@ -14,6 +14,7 @@ for each map of the result, He initialisation.
 
 Differs from the paper:
 - Heights and widths that are no multiple of 32 are padded by repeating the border.
+- The truth of the borders is drawn after the crop, and void is left out of it (`weights.label_edges`).
 - Bilinear interpolation does not align corners, since pixels are areas; in the authors' code it does.
 """
 
@@ -33,6 +34,7 @@ class DFN(SegmentationModel):
     """
 
     stride = 32
+    draws_borders = True
 
     def __init__(self, num_classes: int, in_channels: int = 3, backbone: str = "resnet101_v1c", width: int = 512) -> None:
         super().__init__(num_classes, in_channels)

@@ -6,10 +6,11 @@ A contracting path and an expansive path of five levels; each level up gets the 
 concatenated. Convolutions are valid, so an image is first enlarged by mirroring its border (the overlap-tile strategy, Fig. 2),
 and every pixel of the result has seen a full context. 31,030,658 parameters with 1 channel and 2 classes (Fig. 1).
 
-Differs from the paper: nothing known. The released Caffe network has in addition a ReLU after each up-convolution and 128 maps
-from the last one. Ours, not the paper's: `padding="same"` and `batch_norm=True`, the variant that many use today; `width`, the
-maps of the first level, all others being in proportion; `backbone="resnet34"` and the like, which puts a classifier's trunk in
-place of the contracting path (UNetTrunk).
+Differs from the paper: an image goes through the network whole, and not in tiles, which gives the same but takes more memory;
+and what surrounds a training crop is its own mirrored border, where the paper's tiles show the true surroundings. The released
+Caffe network has in addition a ReLU after each up-convolution and 128 maps from the last one. Ours, not the paper's:
+`padding="same"` and `batch_norm=True`, the variant that many use today; `width`, the maps of the first level, all others being
+in proportion; `backbone="resnet34"` and the like, which puts a classifier's trunk in place of the contracting path (UNetTrunk).
 """
 
 from typing import Literal

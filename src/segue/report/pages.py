@@ -54,9 +54,9 @@ def meta_model(name: str, num_classes: int | None = None, **options: Any) -> Seg
     """A network without memory for its weights; with the paper's classes and channels unless told otherwise."""
     paper = paper_of(name)
     with torch.device("meta"):
-        if num_classes is None:
-            return create_model(name, paper.classes, paper.channels, **options)
-        return create_model(name, num_classes, max(3, paper.channels), **options)
+        if num_classes is not None:
+            return create_model(name, num_classes, max(3, paper.channels), **options)
+        return create_model(name, paper.classes, paper.channels, **options)
 
 
 @cache
@@ -95,16 +95,19 @@ def signature(graph: Graph) -> list[object]:
 
 
 def spelled(network: str, options: Options) -> str:
-    """ "unet, backbone=resnet34"."""
-    return ", ".join([network, *(f"{option}={value}" for option, value in options.items())])
+    """A network and its options, such as "unet, backbone=resnet34"."""
+    return f"{network}, {pairs(options)}" if options else network
+
+
+def pairs(options: Options) -> str:
+    return ", ".join(f"{option}={value}" for option, value in options.items())
 
 
 def stem(name: str, options: Options) -> str:
     """The name of a drawing's file: "unet-resnet34", "enet-encoder_only", "gcn-k7"."""
-    words = [
-        value if isinstance(value, str) else option if value is True else f"{option}{value}" for option, value in options.items()
-    ]
-    return "-".join([name, *words])
+    for option, value in options.items():
+        name += f"-{value}" if isinstance(value, str) else f"-{option}" if value is True else f"-{option}{value}"
+    return name
 
 
 def page(file: str, names: list[str], drawn: list[Network], results: Path) -> str:
@@ -142,14 +145,15 @@ def how_to_use(names: list[str]) -> list[str]:
         f"logits = model(images)  # floats (N, {channels}, H, W) to (N, {classes}, H, W)",
         "```",
     ]
-    recipes = [name for name, recipe in RECIPES.items() if recipe.network in names]
+    recipes = {name: recipe for name, recipe in RECIPES.items() if recipe.network in names}
     if not recipes:
         return lines
-    drawn = [name for name in recipes if RECIPES[name].data in DRAWN]  # which anyone can train at once
-    command = f"segue train {drawn[0]}" if drawn else f"segue train {recipes[0]} --root FOLDER"
-    lines += ["", f"Recipes: {', '.join(f'`{name}`' for name in recipes)}. To train by one of them:", ""]
-    lines += ["```", f"{command} --out runs/{(drawn or recipes)[0]}", "```", ""]
-    return [*lines, f"`--root` is the folder of the data set; {' and '.join(DRAWN)} are drawn and need none."]
+    drawn = [name for name, recipe in recipes.items() if recipe.data in DRAWN]  # which anyone can train at once
+    command = f"segue train {drawn[0]}" if drawn else f"segue train {next(iter(recipes))} --root FOLDER"
+    listed = [f"`{name}`" + (f" ({pairs(recipe.options)})" if recipe.options else "") for name, recipe in recipes.items()]
+    lines += ["", f"Recipes: {', '.join(listed)}. For example:", ""]
+    lines += ["```", f"{command} --out runs/{command.split()[2]}", "```", ""]
+    return [*lines, f"`--root` is the folder of the data set; recipes of {' and '.join(DRAWN)} draw their own and need none."]
 
 
 def counts(name: str, **options: Any) -> dict[str, int]:
@@ -199,7 +203,8 @@ def index(rows: list[str]) -> str:
         "# Networks",
         "",
         f"Each as its paper describes it. Parameters with {COMMON_CLASSES} classes, auxiliary heads included; multiply-adds of",
-        "one prediction at a size of the paper's, with the paper's classes. Made by `python -m segue.report.pages docs/networks`.",
+        "one prediction at a size of the paper's, with the paper's classes.",
+        "Made by `python -m segue.report.pages docs/networks`.",
         "",
         "| network | paper | year | parameters | multiply-adds |",
         "| --- | --- | ---: | ---: | ---: |",

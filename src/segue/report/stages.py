@@ -191,7 +191,7 @@ class Tracer(TorchFunctionMode):
         self.origins.update({id(t): new for t in results})
 
     def finish(self, main: Tensor, outputs: list[Tensor]) -> Graph:
-        """The graph with its output, without what leads nowhere."""
+        """The graph with its output, without what leads nowhere; like stages of a list stand as one."""
         graph = self.graph
         last = self.origins[id(main)]
         end = self.add_node(Node("output", "output", shape_of(main), last.level), [last])
@@ -201,7 +201,7 @@ class Tracer(TorchFunctionMode):
             node.auxiliary = index not in to_main
         graph.edges = [edge for edge in graph.edges if edge.source in used and edge.target in used]
         for edge in list(graph.edges):
-            if fold(graph, edge):
+            if fold(graph, edge) or gather(graph, edge):
                 used.discard(edge.source)
         renumbered = {old: new for new, old in enumerate(sorted(used))}
         edges = {(e.source, e.target): e for e in graph.edges}
@@ -225,6 +225,25 @@ def fold(graph: Graph, edge: Edge) -> bool:
             entering.way = "" if "unpool" in meeting.kind else entering.way
     if into_stage and "unpool" in meeting.kind:
         target.work = f"unpool, {target.work}"
+    graph.edges.remove(edge)
+    return True
+
+
+def gather(graph: Graph, edge: Edge) -> bool:
+    """Take the first of two like stages of a list, one right behind the other, into the second; True if they were such."""
+    first, second = graph.nodes[edge.source], graph.nodes[edge.target]
+    start = first.name.partition(" to ")[0]
+    (group, _, number), (other, _, begin) = second.name.rpartition("."), start.rpartition(".")
+    numbered = group == other and number.isdigit() and begin.isdigit()
+    like = (first.shape, first.work.split(" x ")[-1]) == (second.shape, second.work) and first.auxiliary == second.auxiliary
+    alone = len(graph.entering(edge.target)) == 1 == sum(e.source == edge.source for e in graph.edges)
+    if not (numbered and like and alone) or edge.way:
+        return False
+    for entering in graph.entering(edge.source):
+        entering.target = edge.target
+    second.name, second.depth = f"{start} to {number}", first.depth
+    second.work = f"{int(number) - int(begin) + 1} x {second.work}"
+    second.parameters += first.parameters
     graph.edges.remove(edge)
     return True
 
