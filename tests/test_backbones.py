@@ -35,6 +35,15 @@ def test_resnets_have_torchvisions_names_and_shapes(depth: int) -> None:
     }
 
 
+@pytest.mark.parametrize("depth", [50, 101, 152])
+def test_resnets_with_a_deep_stem_have_timms_names_and_shapes(depth: int) -> None:
+    with torch.device("meta"):
+        trunk = create_backbone(f"resnet{depth}_v1c")
+        theirs = timm.create_model(trunk.classifier.removeprefix("timm/")).state_dict()
+    shapes = {name: tensor.shape for name, tensor in theirs.items() if not name.startswith("fc.")}
+    assert {name: tensor.shape for name, tensor in trunk.state_dict().items()} == shapes
+
+
 @pytest.mark.parametrize(("output_stride", "size"), [(32, 2), (16, 4), (8, 8)])
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "tf_efficientnet_lite0", "xception65"])
 def test_the_last_map_has_the_stride_that_was_asked_for(name: str, output_stride: int, size: int) -> None:

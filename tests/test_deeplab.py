@@ -9,7 +9,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from segue.models.deeplabv1 import DeepLab, DeepLabV1, resize_aligned
+from segue.layers import SegmentationModel, resize
+from segue.models.deeplabv1 import DeepLabV1
 from segue.models.deeplabv2 import DeepLabV2
 from segue.models.deeplabv3 import ASPP, DeepLabV3
 from segue.models.deeplabv3plus import DeepLabV3Plus, separable_conv
@@ -45,7 +46,7 @@ def dilations(module: nn.Module) -> list[int]:
 )
 def test_corners_stay_on_corners_and_other_sizes_repeat_the_border(network: Any, options: dict[str, Any], step: int) -> None:
     torch.manual_seed(0)
-    model: DeepLab = network(3, **options).eval()
+    model: SegmentationModel = network(3, **options).eval()
     x = images(65, 97)
     with torch.no_grad():
         logits = model(x)
@@ -250,7 +251,7 @@ def test_v3plus_joins_the_encoders_map_first_and_the_early_map_behind_it() -> No
     with torch.no_grad():
         model(images(33, 49))
     encoded, early, joined = seen
-    assert torch.equal(joined[:, :256], resize_aligned(encoded, joined.shape[-2:]))
+    assert torch.equal(joined[:, :256], resize(encoded, joined.shape[-2:], aligned=True))
     assert torch.equal(joined[:, 256:], early)
 
 

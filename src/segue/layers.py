@@ -12,7 +12,8 @@ class SegmentationModel(nn.Module):
     every H and W from `min_size` up. A subclass writes `score`; the losses live elsewhere.
     """
 
-    stride = 1  # `score` is given heights and widths that are multiples of this
+    stride = 1  # `score` is given heights and widths that are multiples of this, or where `aligned` multiples plus one
+    aligned = False  # whether the corner pixels of the scores lie on those of the image, and not areas on areas
     min_size = 1  # the smallest height and width that the network takes, in pixels
     classifier = ""  # whose ImageNet weights it starts from: torchvision/NAME or timm/NAME; empty if from none
     draws_borders = False  # whether `supervise` gives the borders of the classes too
@@ -30,7 +31,7 @@ class SegmentationModel(nn.Module):
     def score(self, x: Tensor) -> Tensor:
         """Logits at the network's own resolution: (N, in_channels, H, W) -> (N, num_classes, h, w).
 
-        H and W are multiples of `stride`; (h, w) covers the same field as (H, W).
+        H and W are multiples of `stride`, plus one where `aligned`; (h, w) covers the same field as (H, W).
         """
         raise TypeError(f"{type(self).__name__} has no score(): a network must define it")
 
@@ -38,8 +39,8 @@ class SegmentationModel(nn.Module):
         """Logits of the input's own size: (N, in_channels, H, W) -> (N, num_classes, H, W)."""
         self.check_input(x)
         height, width = x.shape[-2:]
-        x = pad_to_multiple(x, self.stride)
-        logits = resize(self.score(x), x.shape[-2:])
+        x = pad_to_multiple(x, self.stride, plus=int(self.aligned))
+        logits = resize(self.score(x), x.shape[-2:], self.aligned)
         return logits[..., :height, :width]
 
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
@@ -72,19 +73,22 @@ class SegmentationModel(nn.Module):
             )
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column of (N, C, H, W) until both sizes are multiples of `multiple`."""
-    below, right = -x.shape[-2] % multiple, -x.shape[-1] % multiple
+def pad_to_multiple(x: Tensor, multiple: int, plus: int = 0) -> Tensor:
+    """Repeat the last row and column of (N, C, H, W) until both sizes are multiples of `multiple`, and `plus` more."""
+    below, right = (plus - x.shape[-2]) % multiple, (plus - x.shape[-1]) % multiple
     if below or right:
         x = F.pad(x, (0, right, 0, below), mode="replicate")
     return x
 
 
-def resize(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear interpolation of (N, C, h, w) to (N, C, *size), corners not aligned; no work where the size is right."""
+def resize(x: Tensor, size: tuple[int, int] | torch.Size, aligned: bool = False) -> Tensor:
+    """Bilinear interpolation of (N, C, h, w) to (N, C, *size); no work where the size is right.
+
+    aligned: corner pixels lie on corner pixels; if not, the areas of the pixels cover the same field.
+    """
     if x.shape[-2:] == torch.Size(size):
         return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=aligned)
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:

@@ -26,13 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.backbones import Backbone, create_backbone
-from segue.layers import SegmentationModel, conv_bn_relu
+from segue.layers import SegmentationModel, conv_bn_relu, resize
 
 
 class BiSeNetV1(SegmentationModel):
     """Fig. 2a. backbone: "resnet18", "xception39", "resnet101" (deep stem), or any other trunk; auxiliary: with the two heads."""
 
     min_size = 8
+    aligned = True
 
     def __init__(self, num_classes: int, in_channels: int = 3, backbone: str = "resnet18", auxiliary: bool = True) -> None:
         super().__init__(num_classes, in_channels)
@@ -64,26 +65,22 @@ class BiSeNetV1(SegmentationModel):
     def score(self, x: Tensor) -> Tensor:
         return self.head(self.features(x)["main"])  # K x H/8 x W/8
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check_input(x)
-        return upsample(self.score(x), x.shape[-2:])
-
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
         """The main logits, and those of the context path's stages at 1/32 and 1/16; all at the image's size."""
         self.check_input(x)
         features = self.features(x)
         logits = {"main": self.head(features["main"])}
         logits |= {name: auxiliary(features[name]) for name, auxiliary in self.auxiliary.items()}
-        return {name: upsample(scores, x.shape[-2:]) for name, scores in logits.items()}
+        return {name: resize(scores, x.shape[-2:], aligned=True) for name, scores in logits.items()}
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """The fused map, and the context path's two refined maps."""
         spatial = self.spatial_path(x)  # 128 x H/8 x W/8
         *_, c4, c5 = self.context_path(x)  # 256 x H/16 x W/16 and 512 x H/32 x W/32, in a ResNet-18
         context = self.arm32(c5) + self.global_context(c5)  # 128 x H/32 x W/32
-        context32 = self.refine32(upsample(context, c4.shape[-2:]))  # 128 x H/16 x W/16
+        context32 = self.refine32(resize(context, c4.shape[-2:], aligned=True))  # 128 x H/16 x W/16
         context = self.arm16(c4) + context32
-        context16 = self.refine16(upsample(context, spatial.shape[-2:]))  # 128 x H/8 x W/8
+        context16 = self.refine16(resize(context, spatial.shape[-2:], aligned=True))  # 128 x H/8 x W/8
         return {"main": self.ffm(spatial, context16), "context32": context32, "context16": context16}
 
     def trunk(self) -> list[nn.Module]:
@@ -178,11 +175,6 @@ def context_trunk(backbone: str, in_channels: int) -> Backbone:
 
 def head(in_channels: int, width: int, num_classes: int) -> nn.Sequential:
     return nn.Sequential(conv_bn_relu(in_channels, width), nn.Conv2d(width, num_classes, 1))
-
-
-def upsample(x: Tensor, size: torch.Size) -> Tensor:
-    """Bilinear with the corners aligned, as in the authors' code."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def init_he(module: nn.Module) -> None:

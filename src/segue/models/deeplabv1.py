@@ -20,25 +20,14 @@ it.
 Differs from the paper: nothing known.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.backbones import load_layer, load_vgg16
-from segue.layers import SegmentationModel
+from segue.layers import SegmentationModel, pad_to_multiple
 
 
-class DeepLab(SegmentationModel):
-    """What the four DeepLabs share: heights and widths are multiples of `stride` plus one, and corners stay on corners."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.check_input(x)
-        height, width = x.shape[-2:]
-        x = pad_to_grid(x, self.stride)
-        return resize_aligned(self.score(x), x.shape[-2:])[..., :height, :width]
-
-
-class DeepLabV1(DeepLab):
+class DeepLabV1(SegmentationModel):
     """DeepLab-LargeFOV. Dropout of one half behind fc6 and fc7. Sizes in the comments are those of a 321 x 321 image.
 
     `supervise` gives the logits at 1/8: the truth is made smaller, not they larger.
@@ -48,6 +37,7 @@ class DeepLabV1(DeepLab):
 
     stride = 8
     min_size = 8
+    aligned = True
     classifier = "torchvision/vgg16"
 
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64) -> None:
@@ -70,7 +60,7 @@ class DeepLabV1(DeepLab):
 
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
         self.check_input(x)
-        return {"main": self.score(pad_to_grid(x, self.stride))}
+        return {"main": self.score(pad_to_multiple(x, self.stride, plus=1))}
 
     def trunk(self) -> list[nn.Module]:
         return [self.vgg, self.fc6, self.fc7]
@@ -141,18 +131,3 @@ def load_decimated(fc6: nn.Conv2d, fc7: nn.Conv2d, weights: dict[str, Tensor]) -
             )
         kernels = weight.reshape(4096, inputs, size, size)[::4, ::step, ::3, ::3]
         load_layer(layer, {f"{name}.weight": kernels, f"{name}.bias": bias[::4]}, name)
-
-
-def pad_to_grid(x: Tensor, stride: int) -> Tensor:
-    """Repeat the last row and column of (N, C, H, W) until both sizes are a multiple of `stride` plus one."""
-    below, right = (1 - x.shape[-2]) % stride, (1 - x.shape[-1]) % stride
-    if below or right:
-        x = F.pad(x, (0, right, 0, below), mode="replicate")
-    return x
-
-
-def resize_aligned(x: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Bilinear interpolation of (N, C, h, w) to (N, C, *size), corners on corners; no work where the size is right."""
-    if x.shape[-2:] == torch.Size(size):
-        return x
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)

@@ -25,13 +25,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.backbones import ResNet, list_resnets
-from segue.models.deeplabv1 import VGG16, DeepLab, init_he, load_decimated, pad_to_grid, resize_aligned, scoring
+from segue.layers import SegmentationModel, pad_to_multiple, resize
+from segue.models.deeplabv1 import VGG16, init_he, load_decimated, scoring
 
 RATES = (6, 12, 18, 24)
 SCALES = {"scale1": 4, "scale075": 3, "scale05": 2}  # in quarters of the image's size
 
 
-class DeepLabV2(DeepLab):
+class DeepLabV2(SegmentationModel):
     """DeepLab-ASPP-L. Sizes in the comments are those of a 321 x 321 image.
 
     `supervise` gives the greatest of the logits as "main" and those of each scale, all at 1/8: the truth is made smaller.
@@ -40,6 +41,7 @@ class DeepLabV2(DeepLab):
     """
 
     stride = 32
+    aligned = True
     min_size = 8
 
     def __init__(self, num_classes: int, in_channels: int = 3, backbone: str = "resnet101") -> None:
@@ -63,7 +65,7 @@ class DeepLabV2(DeepLab):
 
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
         self.check_input(x)
-        scores = self.score_scales(pad_to_grid(x, self.stride))
+        scores = self.score_scales(pad_to_multiple(x, self.stride, plus=1))
         main = maximum(list(scores.values()))
         return {"main": main, **scores} if len(scores) > 1 else {"main": main}
 
@@ -72,7 +74,7 @@ class DeepLabV2(DeepLab):
         scores = {}
         for name, quarters in self.scales.items():
             height, width = ((size - 1) * quarters // 4 + 1 for size in x.shape[-2:])
-            features = self.backbone(resize_aligned(x, (height, width)))[-1]  # 2048 x 41 x 41 or 512 x 41 x 41, and smaller
+            features = self.backbone(resize(x, (height, width), aligned=True))[-1]  # 2048 x 41 x 41 or 512 x 41 x 41, and smaller
             scores[name] = torch.stack([branch(features) for branch in self.aspp]).sum(0)
         return scores
 
@@ -110,5 +112,5 @@ def maximum(scores: list[Tensor]) -> Tensor:
     """The greatest of several maps of logits, element by element, at the size of the first."""
     greatest = scores[0]
     for other in scores[1:]:
-        greatest = torch.maximum(greatest, resize_aligned(other, greatest.shape[-2:]))
+        greatest = torch.maximum(greatest, resize(other, greatest.shape[-2:], aligned=True))
     return greatest

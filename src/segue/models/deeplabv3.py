@@ -24,19 +24,20 @@ import torch
 from torch import Tensor, nn
 
 from segue.backbones import create_backbone
-from segue.layers import conv_bn_relu
-from segue.models.deeplabv1 import DeepLab
+from segue.layers import SegmentationModel, conv_bn_relu
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of ASPP, by output stride (section 3.3)
 
 
-class DeepLabV3(DeepLab):
+class DeepLabV3(SegmentationModel):
     """Section 3. Sizes in the comments are those of a 513 x 513 image at output stride 16.
 
     Training needs two images a batch: batch norm follows the pooled image, which is one value a map.
 
     backbone: resnet101, the paper's, or any other of `create_backbone`. output_stride: 16 or 8.
     """
+
+    aligned = True
 
     def __init__(self, num_classes: int, in_channels: int = 3, backbone: str = "resnet101", output_stride: int = 16) -> None:
         super().__init__(num_classes, in_channels)

@@ -22,18 +22,19 @@ import torch
 from torch import Tensor, nn
 
 from segue.backbones import create_backbone
-from segue.layers import conv_bn_relu
-from segue.models.deeplabv1 import DeepLab, resize_aligned
+from segue.layers import SegmentationModel, conv_bn_relu, resize
 from segue.models.deeplabv3 import ASPP, RATES, check_output_stride, scoring
 
 
-class DeepLabV3Plus(DeepLab):
+class DeepLabV3Plus(SegmentationModel):
     """Fig. 2. Sizes in the comments are those of a 513 x 513 image at output stride 16.
 
     Training needs two images a batch: batch norm follows the pooled image, which is one value a map.
 
     backbone: resnet101 or xception65, the paper's, or any other of `create_backbone`. output_stride: 16 or 8.
     """
+
+    aligned = True
 
     def __init__(self, num_classes: int, in_channels: int = 3, backbone: str = "resnet101", output_stride: int = 16) -> None:
         super().__init__(num_classes, in_channels)
@@ -49,7 +50,7 @@ class DeepLabV3Plus(DeepLab):
 
     def score(self, x: Tensor) -> Tensor:
         early, _, _, last = self.backbone(x)  # 256 x 129 x 129, 2048 x 33 x 33
-        encoded = resize_aligned(self.aspp(last), early.shape[-2:])  # 256 x 129 x 129
+        encoded = resize(self.aspp(last), early.shape[-2:], aligned=True)  # 256 x 129 x 129
         fused = torch.cat([encoded, self.low_level(early)], dim=1)  # 304 x 129 x 129
         return self.logits(self.decoder(fused))  # K x 129 x 129
 

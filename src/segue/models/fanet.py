@@ -24,13 +24,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.backbones import ResNet
-from segue.layers import SegmentationModel
+from segue.layers import SegmentationModel, resize
 
 
 class FANet(SegmentationModel):
     """Section III-B. The stages are at 1/8, 1/16, 1/32 and 1/64. auxiliary: with the heads on the two coarsest."""
 
     min_size = 8
+    aligned = True
     depth = 18  # of the ResNet
 
     def __init__(self, num_classes: int, in_channels: int = 3, auxiliary: bool = True) -> None:
@@ -58,27 +59,23 @@ class FANet(SegmentationModel):
     def score(self, x: Tensor) -> Tensor:
         return self.head(self.features(x)["main"])  # K x H/8 x W/8
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.check_input(x)
-        return upsample(self.score(x), x.shape[-2:])
-
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
         """The main logits, and those of the stages at 1/64 and 1/32; all at the image's size."""
         self.check_input(x)
         features = self.features(x)
         logits = {"main": self.head(features["main"])}
         logits |= {name: auxiliary(features[name]) for name, auxiliary in self.auxiliary.items()}
-        return {name: upsample(scores, x.shape[-2:]) for name, scores in logits.items()}
+        return {name: resize(scores, x.shape[-2:], aligned=True) for name, scores in logits.items()}
 
     def features(self, x: Tensor) -> dict[str, Tensor]:
         """What the heads see."""
         c1, c2, c3, c4 = self.resnet(x)
         p4 = self.attention4(c4)  # 512 x H/64 x W/64
-        p3 = self.attention3(c3) + upsample(self.up4(p4), c3.shape[-2:])  # 256 x H/32 x W/32
-        p2 = self.attention2(c2) + upsample(self.up3(p3), c2.shape[-2:])  # 128 x H/16 x W/16
-        p1 = self.attention1(c1) + upsample(self.up2(p2), c1.shape[-2:])  # 64 x H/8 x W/8
+        p3 = self.attention3(c3) + resize(self.up4(p4), c3.shape[-2:], aligned=True)  # 256 x H/32 x W/32
+        p2 = self.attention2(c2) + resize(self.up3(p3), c2.shape[-2:], aligned=True)  # 128 x H/16 x W/16
+        p1 = self.attention1(c1) + resize(self.up2(p2), c1.shape[-2:], aligned=True)  # 64 x H/8 x W/8
         context = self.smooth3(p3)  # 128 x H/32 x W/32
-        main = torch.cat([upsample(context, p1.shape[-2:]), self.smooth1(p1)], dim=1)  # 256 x H/8 x W/8
+        main = torch.cat([resize(context, p1.shape[-2:], aligned=True), self.smooth1(p1)], dim=1)  # 256 x H/8 x W/8
         return {"main": main, "context64": p4, "context32": context}
 
     def trunk(self) -> list[nn.Module]:
@@ -131,11 +128,6 @@ def conv_bn(in_channels: int, out_channels: int, size: int = 1, padding: int = 0
 
 def head(in_channels: int, width: int, num_classes: int) -> nn.Sequential:
     return nn.Sequential(conv_bn(in_channels, width, 3, padding=1), nn.Conv2d(width, num_classes, 1, bias=False))
-
-
-def upsample(x: Tensor, size: torch.Size) -> Tensor:
-    """Bilinear with the corners aligned, as in the authors' code."""
-    return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
 def init_kaiming(module: nn.Module) -> None:
