@@ -15,11 +15,27 @@ from segue import create_model, list_models
 from segue.backbones import Backbone
 from segue.layers import SegmentationModel
 from segue.report.drawing import arrange, draw_network, overlap, route
-from segue.report.pages import COMMON_CLASSES, PAPERS, index, meta_model, paper_of, parameters
+from segue.report.pages import (
+    COMMON_CLASSES,
+    by_file,
+    counts,
+    how_to_use,
+    index,
+    meta_model,
+    paper_of,
+    parameters,
+    spelled,
+    with_variants,
+    write_drawings,
+)
+from segue.report.papers import PAPERS, VARIANTS
 from segue.report.stages import Graph, stages
 
 NETWORKS = Path(__file__).parents[1] / "docs" / "networks"
-every_network = pytest.mark.parametrize("name", list_models())
+# The first network of each file, and two trunks that look different.
+DRAWN = [(names[0], "") for names in by_file().values()] + [("deeplabv3plus", "xception65"), ("unet", "resnet34")]
+every_drawing = pytest.mark.parametrize(("name", "backbone"), DRAWN)
+every_file = pytest.mark.parametrize(("file", "names"), by_file().items(), ids=by_file())
 
 
 class Tiny(SegmentationModel):
@@ -52,9 +68,38 @@ class Tiny(SegmentationModel):
         return {"main": self.head(fused), "helper": self.helper(second)}
 
 
+class Chain(SegmentationModel):
+    """Convolutions in a list: an unlike one, three alike, and one that a sum sets apart."""
+
+    def __init__(self) -> None:
+        super().__init__(num_classes=4, in_channels=4)
+        self.encoder = nn.ModuleList([nn.Conv2d(4, 4, size, padding=size // 2) for size in (1, 3, 3, 3, 3)])
+
+    def score(self, x: Tensor) -> Tensor:
+        for layer in self.encoder[:4]:
+            x = layer(x)
+        return self.encoder[4](x) + x
+
+
 @cache
-def graph_of(name: str) -> Graph:
-    return stages(meta_model(name), paper_of(name).size)
+def graph_and_sizes(name: str, backbone: str) -> tuple[Graph, dict[str, tuple[int, ...]]]:
+    """The graph, and what the children of the network and of its trunk gave when they first ran."""
+    model = meta_model(name, **({"backbone": backbone} if backbone else {}))
+    sizes: dict[str, tuple[int, ...]] = {}
+
+    def watch(child: str, output: object) -> None:
+        if isinstance(output, Tensor):
+            sizes.setdefault(child, (*output.shape[1:], 1, 1)[:3])
+
+    trunks = [module for module in model.children() if isinstance(module, Backbone)]
+    for child, module in [pair for parent in (model, *trunks) for pair in parent.named_children()]:
+        if any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in module.modules()):
+            module.register_forward_hook(lambda _, __, output, child=child: watch(child, output))
+    return stages(model, paper_of(name).size), sizes
+
+
+def graph_of(name: str, backbone: str = "") -> Graph:
+    return graph_and_sizes(name, backbone)[0]
 
 
 def tiny() -> Graph:
@@ -105,52 +150,44 @@ def test_reading_a_model_leaves_it_as_it_was() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
 
 
+def test_like_stages_of_a_list_stand_as_one() -> None:
+    nodes = {node.name: (node.work, node.parameters) for node in stages(Chain(), (24, 32)).nodes if node.kind == "stage"}
+    assert nodes == {"0": ("conv 1x1", 20), "1 to 3": ("3 x conv 3x3", 3 * 148), "4": ("conv 3x3", 148)}
+
+
 @pytest.mark.parametrize(
-    ("name", "size", "skips"),
+    ("name", "skips"),
     [
-        ("enet", (360, 480), {("down1", "up5"): "unpool with indices", ("down2", "up4"): "unpool with indices"}),
-        ("unet", (388, 388), {(f"down{i}", f"up{i}"): "crop, concatenate" for i in (1, 2, 3, 4)}),
+        ("enet", {("down1", "up5"): "unpool with indices", ("down2", "up4"): "unpool with indices"}),
+        ("unet", {(f"down{i}", f"up{i}"): "crop, concatenate" for i in (1, 2, 3, 4)}),
     ],
 )
-def test_the_papers_skips_are_in_the_graph(name: str, size: tuple[int, int], skips: dict[tuple[str, str], str]) -> None:
-    graph = stages(meta_model(name), size)
+def test_the_papers_skips_are_in_the_graph(name: str, skips: dict[tuple[str, str], str]) -> None:
+    graph = graph_of(name)
     joined = {(graph.nodes[e.source].name, graph.nodes[e.target].name): e.join for e in graph.edges if not e.main}
     assert joined == skips
 
 
 def test_unet_stands_in_rows_as_in_figure_1() -> None:
-    layout = arrange(stages(meta_model("unet"), (388, 388)))
+    layout = arrange(graph_of("unet"))
     row = {box.node.name: box.y for box in layout.boxes}
     assert row["down1"] == row["up1"] < row["down2"] == row["up2"] < row["down3"] == row["up3"] < row["down4"] == row["up4"]
     assert row["up4"] < row["bottom"]
 
 
-@every_network
-def test_a_drawing_names_every_stage_with_its_size(name: str) -> None:
-    model, paper = meta_model(name), paper_of(name)
-    graph = graph_of(name)
-    sizes: dict[str, tuple[int, ...]] = {}
-
-    def watch(child: str, output: object) -> None:
-        if isinstance(output, Tensor):
-            sizes.setdefault(child, (*output.shape[1:], 1, 1)[:3])
-
-    for child, module in model.named_children():
-        if isinstance(module, Backbone):
-            assert {f"{child}.layer4", "layer4"} & {node.name for node in graph.nodes}
-        elif any(isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) for layer in module.modules()):
-            module.register_forward_hook(lambda _, __, output, child=child: watch(child, output))
-    with torch.no_grad():
-        model.eval()(torch.empty(1, paper.channels, *paper.size, device="meta"))
-    drawn = {node.name: node.shape for node in graph.nodes if node.kind == "stage"}
+@every_drawing
+def test_a_drawing_names_every_stage_with_its_size(name: str, backbone: str) -> None:
+    graph, sizes = graph_and_sizes(name, backbone)
+    drawn = {node.name.rpartition(".")[2]: node.shape for node in graph.nodes}  # the stages of a trunk by their own names
+    drawn |= {node.name: node.shape for node in graph.nodes if node.kind == "stage"}
+    assert sizes
     assert {child: drawn.get(child) for child in sizes} == sizes
-    assert [n.shape for n in graph.nodes if n.kind == "output"] == [(paper.classes, *paper.size)]
+    assert [n.shape for n in graph.nodes if n.kind == "output"] == [(paper_of(name).classes, *paper_of(name).size)]
 
 
-@every_network
-def test_nothing_stands_on_anything_else(name: str) -> None:
-    graph = graph_of(name)
-    layout = arrange(graph)
+@every_drawing
+def test_nothing_stands_on_anything_else(name: str, backbone: str) -> None:
+    layout = arrange(graph_of(name, backbone))
     areas = [[box.bar, *box.text()] for box in layout.boxes]
     for one, other in combinations(areas, 2):
         assert not any(overlap(a, b) for a in one for b in other)
@@ -174,18 +211,37 @@ def test_the_svg_is_xml_that_tells_stages_sizes_and_parameters() -> None:
     svg = draw_network(Tiny(), "Tiny & <small>", (24, 32))
     words = [element.text for element in ET.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
     assert "Tiny & <small>" in words
-    assert f"{sum(p.numel() for p in Tiny().parameters()):,} parameters" in words
+    assert f"input 24 x 32, {sum(p.numel() for p in Tiny().parameters()):,} parameters" in words
     assert {"first", "second", "again", "up", "fuse", "head", "helper", "24 x 32", "12 x 16", "concatenate", "add"} <= set(words)
     assert "script" not in svg and "href" not in svg
 
 
-@every_network
-def test_every_network_has_its_page_and_is_up_to_date_in_the_index(name: str) -> None:
-    row = next(line for line in (NETWORKS / "README.md").read_text().splitlines() if line.startswith(f"| [`{name}`]"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[1:4] == [paper_of(name).name, str(paper_of(name).year), f"{parameters(name, COMMON_CLASSES):,}"]
-    page = re.search(r"\((\w+\.md)\)", row)
-    assert page and f"`{name}`" in (NETWORKS / page[1]).read_text()
+# Where one of these fails, `python -m segue.report.pages docs/networks` writes the pages anew.
+@every_file
+def test_the_page_and_the_index_are_up_to_date(file: str, names: list[str]) -> None:
+    text, lines = (NETWORKS / f"{file}.md").read_text(), (NETWORKS / "README.md").read_text().splitlines()
+    for name, options in with_variants(names):
+        cells = [spelled(f"`{name}`", options), *(f"{number:,}" for number in counts(name, **options).values())]
+        assert f"| {' | '.join(cells)} |" in text
+    for name in names:
+        cells = [f"[`{name}`]({file}.md)", PAPERS[file].name, str(PAPERS[file].year), f"{parameters(name, COMMON_CLASSES):,}"]
+        assert any(line.startswith(f"| {' | '.join(cells)} |") for line in lines)
+    assert "\n".join(how_to_use(names)) in text
+
+
+def test_auxiliary_heads_are_counted_apart() -> None:
+    assert list(counts("bisenetv1", backbone="xception39").values()) == [1_541_963, 1_842_289]
+
+
+def test_variants_are_drawn_under_their_options_where_they_look_different(tmp_path: Path) -> None:
+    assert write_drawings(tmp_path, ["enet"]) == [("enet", {}), ("enet", {"encoder_only": True})]
+    assert "ENet, encoder_only=True" in (tmp_path / "enet-encoder_only.svg").read_text()
+    assert write_drawings(tmp_path, ["fcn8s", "fcn8s_atonce"]) == [("fcn8s", {})]
+    assert ">FCN8s<" in (tmp_path / "fcn8s.svg").read_text()
+
+
+def test_variants_are_of_networks_that_there_are() -> None:
+    assert {name for name, _ in VARIANTS} <= set(list_models())
 
 
 def test_the_index_has_a_row_for_each_network_and_no_more() -> None:
@@ -194,11 +250,11 @@ def test_the_index_has_a_row_for_each_network_and_no_more() -> None:
     assert (NETWORKS / "README.md").read_text().startswith(index([]))
 
 
-def test_every_drawing_is_well_formed() -> None:
-    drawings = sorted(NETWORKS.glob("*.svg"))
-    assert drawings
-    for drawing in drawings:
-        assert ET.fromstring(drawing.read_text()).tag.endswith("svg")
+def test_every_drawing_is_well_formed_and_shown_on_a_page() -> None:
+    shown = {name for page in NETWORKS.glob("*.md") for name in re.findall(r"\((\S+\.svg)\)", page.read_text())}
+    assert shown == {drawing.name for drawing in NETWORKS.glob("*.svg")}
+    for name in shown:
+        assert ET.fromstring((NETWORKS / name).read_text()).tag.endswith("svg")
 
 
 def test_a_paper_is_written_down_for_every_file_of_networks() -> None:

@@ -371,3 +371,10 @@ def test_a_batch_of_one_says_what_to_do(tmp_path: Path) -> None:
     streets = Streets("train", 2, (32, 32))
     with pytest.raises(ValueError, match=r"batch_size \(=1\) must be at least 2 on each device: dfn"):
         train(recipe, tmp_path / "run", train_data=streets, val_data=streets)
+
+
+def test_the_short_side_of_the_recipe_is_that_of_the_predictions(camvid: Path, tmp_path: Path) -> None:
+    run = train(tiny_recipe(camvid, epochs=1, short_side=80), tmp_path / "run")
+    assert load_checkpoint(run)[1].short_side == 80
+    matrix = evaluate(Predictor.load(run / "last", device="cpu"), create_dataset("camvid", str(camvid), "val"))
+    assert matrix.mean_iu == float(rows(run)[-1]["mean_iu"])

@@ -296,3 +296,12 @@ def test_an_object_crop_holds_one_object_in_the_middle_and_background() -> None:
         assert abs(rows.mean() - 55.5) < 10
         assert abs(columns.mean() - 55.5) < 10
     assert seen == {3, 7}
+
+
+def test_pictures_of_any_size_are_brought_to_one() -> None:
+    """The shorter side becomes as long as the crop, so that the whole width of a square picture is seen."""
+    for size in (30, 60, 240):
+        ramp = np.linspace(0, 250, size).astype(np.uint8)
+        image = np.broadcast_to(ramp[None, :, None], (size, size, 3)).copy()
+        seen = Augment((60, 60), flip=False, short_side=60)(image=image, mask=image[..., 0].copy())
+        assert np.abs(seen["mask"][0].astype(int) - np.linspace(0, 250, 60)).max() < 10

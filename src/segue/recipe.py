@@ -67,6 +67,9 @@ class Recipe:
     class_weights: Literal["none", "median_frequency", "enet"] = "none"
     """none; SegNet's median frequency; ENet's 1 / ln(enet_c + share)."""
     enet_c: float = 1.02
+    short_side: int = 0
+    """Pixels of the shorter side to which images are resized, in training and for predictions; 0 leaves training images as they
+    are."""
     crop: tuple[int, int] = (360, 480)
     """Height and width of the training crops, in pixels."""
     scale: tuple[float, float] = (1.0, 1.0)

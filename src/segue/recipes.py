@@ -97,11 +97,11 @@ FANET_CITYSCAPES = Recipe(
 )  # fmt: skip
 
 # Section 4.1 and [code]: five scales, each with median-frequency weights; 1,500 epochs; the decay is the paper's, the code has
-# 1e-4. Depth's mean and deviation are those of the code, in metres. Jitter stands for its changes of hue; images are not resized.
+# 1e-4. Depth's mean and deviation are those of the code, in metres. Jitter stands for its changes of hue.
 REDNET_SUNRGBD = Recipe(
     network="rednet", data="sunrgbd", split="trainval", epochs=1500, batch_size=5, optimizer="sgd", learning_rate=2e-3,
-    weight_decay=4e-4, schedule="step", step_epochs=100, step_factor=0.8, class_weights="median_frequency", crop=(480, 640),
-    scale=(1.0, 1.4), jitter=0.1, mean=(*MEAN, 2.38), std=(*STD, 1.21), classifier="imagenet",
+    weight_decay=4e-4, schedule="step", step_epochs=100, step_factor=0.8, class_weights="median_frequency", short_side=480,
+    crop=(480, 640), scale=(1.0, 1.4), jitter=0.1, mean=(*MEAN, 2.38), std=(*STD, 1.21), classifier="imagenet",
 )  # fmt: skip
 
 # Drawn scenes, for a first run without any data: whole ones, 120 x 160, so that the layout of a street helps.
@@ -133,7 +133,9 @@ RECIPES: dict[str, Recipe] = {
         scale=(0.125, 1.0), classifier="",
     ),
     "bisenetv2-streets": replace(STREETS, network="bisenetv2", loss="ohem"),
-    "deconvnet-streets": replace(STREETS, network="deconvnet", options={"width": 16}, crop=(224, 224)),
+    "deconvnet-streets": replace(
+        STREETS, network="deconvnet", options={"width": 16}, epochs=8, short_side=224, crop=(224, 224), validate_every=8
+    ),
     "deconvnet-voc": DECONVNET_VOC,
     "deconvnet-voc-objects": replace(
         DECONVNET_VOC, before="", epochs=120, step_epochs=54, objects=True, scale=(1.0, 1.0)

@@ -42,7 +42,7 @@ from segue.weights import class_weights, sample_borders, sample_edges
 
 # What a recipe shares with the one that is trained before it.
 SHARED = (
-    "data", "root", "split", "batch_size", "crop", "mean", "std", "classifier", "precision", "compile", "minutes", "workers",
+    "data", "root", "split", "batch_size", "short_side", "crop", "mean", "std", "classifier", "precision", "compile", "minutes", "workers",
     "seed",
 )  # fmt: skip
 PICTURED = 4  # validation samples that are shown in TensorBoard
@@ -171,7 +171,7 @@ class Task(pl.LightningModule):
         super().__init__()
         self.recipe, self.network, self.labels = recipe, network, labels
         self.train_data, self.val_data = train_data, val_data
-        augment = Augment(recipe.crop, recipe.scale, recipe.flip, recipe.jitter, recipe.rotate, recipe.elastic)
+        augment = Augment(recipe.crop, recipe.scale, recipe.flip, recipe.jitter, recipe.rotate, recipe.elastic, recipe.short_side)
         self.transform_samples = transform or (ObjectCrop(augment) if recipe.objects else augment)
         self.fields = fields_of(recipe, val_data[0])
         self.normalize = Normalize(recipe.mean, recipe.std)
@@ -183,7 +183,7 @@ class Task(pl.LightningModule):
         if recipe.freeze_norms:
             freeze_norms(network)
         self.first_epoch = 0
-        self.short_side = int(min(np.shape(val_data[0]["mask"])))  # in pixels, at which images are predicted
+        self.short_side = recipe.short_side or int(min(np.shape(val_data[0]["mask"])))  # at which images are predicted
         self.matrix = ConfusionMatrix(labels.names)
         self.pictured: list[Row] = []
 

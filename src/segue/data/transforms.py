@@ -42,6 +42,8 @@ class Augment:
     """The crop is turned about its centre by at most so many degrees to either side."""
     elastic: float = 0.0
     """The crop is bent by shifts drawn on a 3x3 grid, with this standard deviation in pixels (U-Net, section 3.1: 10)."""
+    short_side: int = 0
+    """The picture is first resized so that its shorter side has so many pixels; 0 leaves it as it is."""
 
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
@@ -72,6 +74,8 @@ class Augment:
     def draw_geometry(self, height: int, width: int) -> NDArray[np.float64]:
         """The 2x3 matrix that takes a pixel of the crop to its place in a picture of height x width."""
         scale = float(np.exp(random.uniform(*np.log(self.scale))))
+        if self.short_side:
+            scale *= self.short_side / min(height, width)
         top = random_offset(height * scale, self.crop[0])
         left = random_offset(width * scale, self.crop[1])
         x_step, x_first = 1 / scale, (left + 0.5) / scale - 0.5
