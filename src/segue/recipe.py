@@ -106,17 +106,8 @@ class Recipe:
         for name in ("epochs", "batch_size", "validate_every", "step_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} (={getattr(self, name)}) must be at least 1")
-        for name in (
-            "learning_rate",
-            "momentum",
-            "weight_decay",
-            "minutes",
-            "workers",
-            "seed",
-            "warmup",
-            "new_layers",
-            "bias_rate",
-        ):
+        rates = ("learning_rate", "momentum", "weight_decay", "new_layers", "bias_rate")
+        for name in (*rates, "warmup", "short_side", "minutes", "workers", "seed"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} (={getattr(self, name)}) must not be negative")
         if len(self.mean) != len(self.std):

@@ -42,8 +42,8 @@ from segue.weights import class_weights, sample_borders, sample_edges
 
 # What a recipe shares with the one that is trained before it.
 SHARED = (
-    "data", "root", "split", "batch_size", "short_side", "crop", "mean", "std", "classifier", "precision", "compile", "minutes", "workers",
-    "seed",
+    "data", "root", "split", "batch_size", "short_side", "crop", "mean", "std", "classifier", "precision", "compile", "minutes",
+    "workers", "seed",
 )  # fmt: skip
 PICTURED = 4  # validation samples that are shown in TensorBoard
 
