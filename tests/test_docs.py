@@ -8,6 +8,7 @@ import pytest
 
 from segue.cli import COMMANDS
 from segue.recipes import RECIPES
+from segue.report.results import write_results
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -15,15 +16,24 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.re
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs/results/README.md"], ids=["README", "results"])
-def test_the_row_of_results_is_that_of_the_record(page: Path) -> None:
-    record = json.loads((ROOT / "docs/results/enet-camvid/scores.json").read_text())
-    row = next(line for line in page.read_text().splitlines() if line.startswith("| [ENet]"))
-    cells = [cell.strip() for cell in row.strip("|").split("|")]
-    training = record["training"]
-    scores = [f"{record['scores'][name]:.3f}" for name in ("mean_iu", "acc", "acc_cls")]
-    hours = training["hours"] + training["started_from"]["hours"]
-    assert cells[3:6] == scores
-    assert cells[7:] == [f"{hours:.1f}", training["hardware"], str(training["seed"]), training["commit"]]
+def test_the_rows_of_results_are_those_of_the_records(page: Path) -> None:
+    rows = re.findall(r"^\| \[[^]]*\]\((\S*?)/?README\.md\) (\| .* trai?n.*)$", page.read_text(), re.MULTILINE)
+    assert rows
+    for folder, row in rows:
+        record = json.loads((page.parent / folder / "scores.json").read_text())
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        training = record["training"]
+        hours = training["hours"] + training.get("started_from", {}).get("hours", 0)
+        assert cells[2:5] == [f"{record['scores'][name]:.3f}" for name in ("mean_iu", "acc", "acc_cls")]
+        assert cells[6:] == [f"{hours:.1f}", training["hardware"], str(training["seed"]), training["commit"]]
+
+
+def test_the_table_of_drawn_data_is_up_to_date(tmp_path: Path) -> None:
+    for path in (ROOT / "docs/results").glob("*/scores.json"):
+        (tmp_path / path.parent.name).mkdir()
+        (tmp_path / path.parent.name / "scores.json").write_text(path.read_text())
+    write_results(tmp_path)
+    assert (tmp_path / "drawn.md").read_text() == (ROOT / "docs/results/drawn.md").read_text()
 
 
 @every_page

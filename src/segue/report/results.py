@@ -14,7 +14,7 @@ seen. Most are narrow or have a small trunk, so that two cores need minutes: thi
 one is best. Chance is what the most frequent class alone would score.
 
 Written by `segue evaluate` (the records) and `python -m segue.report.results docs/results` (this table). Data need no download:
-every command runs as it stands.
+every command runs as it stands. A recipe may have changed after a row's commit; the record has the values of that day.
 
 | network | command | mean IU | chance | acc | minutes | hardware | seed | commit |
 | --- | --- | ---: | ---: | ---: | ---: | --- | ---: | --- |
