@@ -1,6 +1,6 @@
 """One page for every paper's file of networks, from its docstring, its drawing and what can be counted.
 
-`python -m segue.report.pages docs/networks` writes them anew.
+`make docs` writes them anew.
 """
 
 import inspect
@@ -204,7 +204,7 @@ def index(rows: list[str]) -> str:
         "",
         f"Each as its paper describes it. Parameters with {COMMON_CLASSES} classes, auxiliary heads included; multiply-adds of",
         "one prediction at a size of the paper's, with the paper's classes.",
-        "Made by `python -m segue.report.pages docs/networks`.",
+        "Made by `make docs`.",
         "",
         "| network | paper | year | parameters | multiply-adds |",
         "| --- | --- | ---: | ---: | ---: |",

@@ -13,7 +13,7 @@ Each network, trained by a small recipe with its own loss on scenes that segue d
 seen. Most are narrow or have a small trunk, so that two cores need minutes: this shows that every network learns, and not which
 one is best. Chance is what the most frequent class alone would score.
 
-Written by `segue evaluate` (the records) and `python -m segue.report.results docs/results` (this table). Data need no download:
+Written by `segue evaluate` (the records) and `make docs` (this table). Data need no download:
 every command runs as it stands. A recipe may have changed after a row's commit; the record has the values of that day.
 
 | network | command | mean IU | chance | acc | minutes | hardware | seed | commit |
