@@ -15,6 +15,7 @@ from segue.checkpoint import Card
 from segue.cli import main
 from segue.data.camvid import CAMVID
 from segue.images import read_image, read_mask, write_image
+from segue.recipes import Recipe
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
@@ -83,6 +84,12 @@ def test_every_public_name_can_be_imported() -> None:
             'no model "enett"; did you mean "enet"?',
         ),
         (["train", "enet-camvid", "--epochs", "0", "--out", "x"], "epochs (=0) must be at least 1"),
+        (
+            ["train", "segnet-streets", "--options", "width", "big", "--out", "x"],
+            "width (='big') of segnet must be a whole number",
+        ),
+        (["train", "segnet-streets", "--options", "width", "0", "--out", "x"], "width (=0) of segnet must be a whole number"),
+        (["train", "gcn-streets", "--options", "kk", "7", "--out", "x"], 'gcn has no option "kk"; did you mean "k"?'),
         (["train", "enet-camvid", "--epoch", "3", "--out", "x"], "--epochs"),
     ],
 )
@@ -241,3 +248,37 @@ def test_predict_with_the_crf_moves_edges_to_those_of_the_image(tmp_path: Path, 
     truth = image[..., 0] > 100
     assert (masks[False] != truth).mean() > 0.02
     assert (masks[True] != truth).mean() < 0.002
+
+
+def test_options_given_are_added_to_those_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text, whole numbers and True or False alike; with another network the recipe's own options fall away."""
+    trained: list[Recipe] = []
+    monkeypatch.setattr("segue.training.train", lambda recipe, out, **_: trained.append(recipe))
+    given = ("--options", "backbone", "resnet34", "k", "9")
+    assert call(monkeypatch, "train", "gcn-streets", *given, "--out", tmp_path / "a") == 0
+    assert call(monkeypatch, "train", "bisenetv1-streets", "--options", "auxiliary", "False", "--out", tmp_path / "b") == 0
+    assert call(monkeypatch, "train", "gcn-streets", "--network", "unet", "--out", tmp_path / "c") == 0
+    assert [recipe.options for recipe in trained] == [
+        {"backbone": "resnet34", "k": 9},
+        {"backbone": "xception39", "auxiliary": False},
+        {},
+    ]
+
+
+def test_photos_have_no_depth(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = create_model("rednet", 11, backbone="resnet18")
+    card = Card("rednet", CAMVID, in_channels=4, options={"backbone": "resnet18"}, mean=(0.0,) * 4, std=(1.0,) * 4)
+    save_checkpoint(tmp_path / "rednet", model, card)
+    assert call(monkeypatch, "predict", tmp_path / "rednet", photos, "--out", tmp_path / "out") == 2
+    assert "rednet takes 4 channels here, and photos have 3" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_grey_network_labels_photos(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = create_model("unet", 2, 1, width=4)
+    card = Card("unet", Labels.from_names(["a", "b"]), in_channels=1, options={"width": 4}, mean=(0.5,), std=(0.5,))
+    save_checkpoint(tmp_path / "unet", model, card)
+    assert call(monkeypatch, "predict", tmp_path / "unet", photos / "a.jpg", "--out", tmp_path / "out") == 0
+    assert read_mask(tmp_path / "out" / "a.png").shape == (50, 70)

@@ -253,6 +253,15 @@ def test_a_wrong_name_or_option_gets_a_suggestion() -> None:
         create_model("unet", 2, padding="full")
 
 
+def test_rednet_has_four_channels_and_the_others_three_unless_told() -> None:
+    with torch.device("meta"):
+        assert {name: create_model(name, 2).in_channels for name in ("rednet", "enet", "unet")} == {
+            "rednet": 4,
+            "enet": 3,
+            "unet": 3,
+        }
+
+
 def test_list_models_takes_a_pattern() -> None:
     assert list_models("u*") == ["unet"]
     assert set(list_models()) == {name for name, _ in NETWORKS} | {"fanet34"}  # which is fanet18 with more blocks

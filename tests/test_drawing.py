@@ -217,7 +217,7 @@ def test_the_svg_is_xml_that_tells_stages_sizes_and_parameters() -> None:
     assert "script" not in svg and "href" not in svg
 
 
-# Where one of these fails, `python -m segue.report.pages docs/networks` writes the pages anew.
+# Where one of these fails, `make docs` writes the pages anew.
 @every_file
 def test_the_page_and_the_index_are_up_to_date(file: str, names: list[str]) -> None:
     text, lines = (NETWORKS / f"{file}.md").read_text(), (NETWORKS / "README.md").read_text().splitlines()

@@ -321,7 +321,7 @@ def test_depth_is_trained_with_and_scored(tmp_path: Path) -> None:
 
 
 def test_borders_between_touching_cells_need_instances(camvid: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"border_weights.*instances.*--border-weights False"):
+    with pytest.raises(ValueError, match=r"border_weights.*instances.*--no-border-weights"):
         train(tiny_recipe(camvid, border_weights=True), tmp_path / "run")
 
 

@@ -11,6 +11,8 @@ from segue.suggest import did_you_mean
 
 def train(args: Sequence[str]) -> None:
     """Train a network by a recipe: segue train enet-camvid --root CamVid --out runs/enet"""
+    from dataclasses import replace
+
     import tyro
 
     from segue.recipes import RECIPES, Recipe, get_recipe
@@ -34,8 +36,11 @@ def train(args: Sequence[str]) -> None:
         return
 
     base = get_recipe(args[0])
+    without_options = replace(base, options={})  # whose names would be the only ones that the command line takes
 
-    def start(out: Path, recipe: Annotated[Recipe, tyro.conf.arg(name="")] = base, devices: int = 0, nodes: int = 0) -> None:
+    def start(
+        out: Path, recipe: Annotated[Recipe, tyro.conf.arg(name="")] = without_options, devices: int = 0, nodes: int = 0
+    ) -> None:
         """Train by the recipe, with the fields given here in place of its own.
 
         Args:
@@ -46,7 +51,8 @@ def train(args: Sequence[str]) -> None:
         """
         from segue.training import train
 
-        train(recipe, out, devices=devices, nodes=nodes)
+        own = base.options if recipe.network == base.network else {}
+        train(replace(recipe, options={**own, **recipe.options}), out, devices=devices, nodes=nodes)
 
     tyro.cli(start, args=args[1:], prog=f"segue train {args[0]}")
 
@@ -65,7 +71,7 @@ def evaluate(args: Sequence[str]) -> None:
             checkpoint: A checkpoint's folder, a run's folder (its best is taken), or the name of one that comes with segue.
             data: camvid, cells, cityscapes, em, folder, nuclei, streets, sunrgbd or voc.
             root: The folder of the data set.
-            split: train, val or test.
+            split: train, val, test, or another that the data have, such as voc's trainval.
             out: The folder for scores.json, README.md and sheet.jpg; by default report/ in the run, or here.
         """
         score(checkpoint, data, root, split, out)
@@ -79,7 +85,7 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None) -
 
     from segue.checkpoint import find_checkpoint, load_checkpoint
     from segue.data import create_dataset
-    from segue.evaluation import evaluate
+    from segue.evaluation import check_labels, evaluate
     from segue.inference import Predictor
     from segue.provenance import command_line, describe_machine
     from segue.report.record import score_table, write_record
@@ -93,6 +99,7 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None) -
     model, card = load_checkpoint(checkpoint)
     samples = create_dataset(data, root, split)
     predictor = Predictor.of(model, card)
+    check_labels(predictor, samples)
     out.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     matrix = evaluate(predictor, samples, progress("scoring"))
@@ -116,7 +123,7 @@ def predict(args: Sequence[str]) -> None:
         Args:
             paths: Images and folders of images; the first may be a checkpoint. Without one, segue's own ENet is used.
             out: The folder for the results.
-            crf: Move the edges of the classes to edges of the image, with DeepLab's dense CRF.
+            crf: Move the edges of the classes to edges of the image, with DeepLab's dense CRF (other networks take v2's values).
             samples: Predict so often with dropout on, label by the mean, and write a picture of the variance (Bayesian SegNet).
         """
         label_photos(paths, out, crf, samples)
@@ -143,7 +150,13 @@ def label_photos(paths: list[Path], out: Path, crf: bool, samples: int) -> None:
     predictor = Predictor.of(model, card)
     if samples:
         predictor.check_sampling(samples)
-    dense_crf = CRFS.get(card.network, CRFS["deeplabv2"]) if crf else None
+    if predictor.channels not in (1, 3):
+        raise ValueError(
+            f"{card.network} takes {predictor.channels} channels here, and photos have 3; give it the others, such as depth, in "
+            "Python: Predictor.load(checkpoint)(image, depth)"
+        )
+    variant = f"{card.network}-{card.options.get('backbone')}"
+    dense_crf = CRFS.get(variant, CRFS.get(card.network, CRFS["deeplabv2"])) if crf else None
     out.mkdir(parents=True, exist_ok=True)
     broken = 0
     for source, target in progress("labelling")(list(targets.items())):
@@ -226,7 +239,7 @@ def models(args: Sequence[str]) -> None:
     import tyro
 
     def command(pattern: tyro.conf.Positional[str] = "*") -> None:
-        """List the networks whose names match the pattern; parameters are those with 19 classes and 3 channels."""
+        """List the networks whose names match the pattern; parameters are those with 19 classes."""
         import torch
 
         from segue.models import MODELS, create_model, list_models

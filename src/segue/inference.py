@@ -119,16 +119,17 @@ class Predictor:
         """The network's layers of dropout; ValueError if it has none, or if there are too few samples."""
         modules = self.network.modules() if isinstance(self.network, nn.Module) else []
         dropouts: list[nn.Module] = [module for module in modules if isinstance(module, nn.Dropout | nn.Dropout2d)]
-        if not dropouts or samples < 2:
-            raise ValueError(
-                f"samples (={samples}) must be at least 2, and the network have dropout ({len(dropouts)} layers here); "
-                "bayesian_segnet is made for it"
-            )
+        if samples < 2:
+            raise ValueError(f"samples (={samples}) must be at least 2: the uncertainty is their variance")
+        if not dropouts:
+            raise ValueError("the network has no dropout, so all its samples are alike; bayesian_segnet is made for this")
         return dropouts
 
     def prepare(self, image: Image, depth: NDArray[np.float32] | None) -> Tensor:
         """The network's input, (1, C, h, w), of an image and its depth; ValueError if they are not what it takes."""
         channels = self.channels - (depth is not None)
+        if depth is not None and image.shape[2:] == (self.channels,):
+            raise ValueError("depth is given, but this network takes the image alone; leave it out")
         if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
             hint = "; a network that uses depth takes it as depth=" if image.shape[2:] == (self.channels - 1,) else ""
             raise ValueError(

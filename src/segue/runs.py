@@ -30,11 +30,9 @@ def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> N
     if recipe.objects and names[0] != "background":
         raise ValueError(f"objects (=True) needs data whose class 0 is the background, and here it is {names[0]}")
     if recipe.border_weights and recipe.loss in ("ohem", "absolute"):
-        raise ValueError(
-            f'border_weights (=True) are for cross entropy; with loss (="{recipe.loss}") take --border-weights False'
-        )
+        raise ValueError(f'border_weights (=True) are for cross entropy; with loss (="{recipe.loss}") take --no-border-weights')
     if recipe.border_weights and "instances" not in sample:
-        raise ValueError("border_weights (=True) needs data with instances, such as cells or nuclei; take --border-weights False")
+        raise ValueError("border_weights (=True) needs data with instances, such as cells or nuclei; take --no-border-weights")
     smallest = getattr(network, "min_size", 1)
     if min(recipe.crop) < smallest:
         raise ValueError(f"crop (={recipe.crop}) must be at least {smallest} x {smallest} for {recipe.network}; use larger crops")

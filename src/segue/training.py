@@ -115,6 +115,9 @@ def train(
     if rank_zero_only.rank == 0 and not resume and not staged:  # type: ignore[attr-defined]
         prepare_folder(out, recipe)
     task.first_epoch = resume_epoch
+    if resume_epoch >= recipe.epochs:
+        print(f"{out} is finished: it has all of its {recipe.epochs} epochs; for more, begin a run from it: --init {out}")
+        return out
     try:
         trainer.fit(task, ckpt_path=str(state) if resume_epoch else None)
     except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on

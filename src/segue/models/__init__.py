@@ -59,15 +59,22 @@ def list_models(pattern: str = "*") -> list[str]:
     return sorted(name for name in MODELS if fnmatch(name, pattern))
 
 
-def create_model(name: str, num_classes: int, in_channels: int = 3, **options: Any) -> SegmentationModel:
+def create_model(name: str, num_classes: int, in_channels: int | None = None, **options: Any) -> SegmentationModel:
     """The network of that name, freshly initialised.
 
-    `options` are those of the network's class. ValueError for a name or an option that does not exist.
+    in_channels: 3 unless given, for RedNet 4, of which the last is depth. options: those of the network's class. ValueError for a
+    name or an option that does not exist, or a value that the option cannot have.
     """
     if name not in MODELS:
         raise ValueError(f'no model "{name}"{did_you_mean(name, list_models())}')
-    known = [option for option in inspect.signature(MODELS[name]).parameters if option not in ("num_classes", "in_channels")]
-    for option in options:
+    parameters = dict(inspect.signature(MODELS[name]).parameters)
+    channels = parameters.pop("in_channels").default if in_channels is None else in_channels
+    known = [option for option in parameters if option != "num_classes"]
+    for option, value in options.items():
         if option not in known:
             raise ValueError(f'{name} has no option "{option}"{did_you_mean(option, known)}')
-    return MODELS[name](num_classes, in_channels, **options)
+        wanted = type(parameters[option].default)
+        if type(value) is not wanted or (wanted is int and value < 1):
+            allowed = {int: "a whole number of at least 1", bool: "True or False", str: "a name"}[wanted]
+            raise ValueError(f"{option} (={value!r}) of {name} must be {allowed}, such as {parameters[option].default!r}")
+    return MODELS[name](num_classes, channels, **options)

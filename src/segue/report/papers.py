@@ -100,7 +100,7 @@ PAPERS = {
         "DeepLab v1", 2015, 21, 3, (321, 321),
         (
             "A port of the released LargeFOV, counted: 20,505,429 parameters, 50.93 G multiply-adds.",
-            "The paper, quoted from memory: 20.5 M.",
+            "The paper, not checked against the paper: 20.5 M.",
         ),
         ("PASCAL VOC 2012 test, mean IU of the best released model, with a CRF: 73.6",),
     ),
@@ -112,7 +112,7 @@ PAPERS = {
     "deeplabv3": Paper(
         "DeepLab v3", 2017, 21, 3, (513, 513),
         ("A port on ResNet-101 at output stride 16, counted: 58,040,661 parameters, 70.2 G multiply-adds.",),
-        ("PASCAL VOC 2012 val, mean IU, quoted from memory: 77.21 at output stride 16, 78.51 at 8",),
+        ("PASCAL VOC 2012 val, mean IU, not checked against the paper: 77.21 at output stride 16, 78.51 at 8",),
     ),
     "deeplabv3plus": Paper(
         "DeepLab v3+", 2018, 21, 3, (513, 513),
@@ -157,7 +157,7 @@ PAPERS = {
         "BiSeNet V2", 2020, 19, 3, (512, 1024),
         (
             "A port, counted: 3,358,627 parameters (5,231,487 with the boosters), 24.60 G multiply-adds.",
-            "The paper, quoted from memory: 21.15 GFLOPs; its head is narrower than the port's, or counted otherwise.",
+            "The paper, not checked against the paper: 21.15 GFLOPs; its head is narrower than the port's, or counted otherwise.",
         ),
         ("Cityscapes test: 72.6, the network run at 512 x 1024",),
     ),
@@ -166,7 +166,7 @@ PAPERS = {
         (
             "The authors' code, counted without auxiliary heads: FANet-18 13,820,032 parameters, 47.1 G multiply-adds.",
             "FANet-34: 23,928,192 parameters, 66.5 G. Of both, layers that no prediction uses are left out here.",
-            "The paper, quoted from memory: 49 and 65 G.",
+            "The paper, not checked against the paper: 49 and 65 G.",
         ),
         ("Cityscapes test: FANet-18 74.4, FANet-34 75.5",),
     ),
