@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.files import FileSamples, Pair, pair_files, read, read_numbers, size_message
+from segue.data.files import FileSamples, Pair, pair_files, read, read_numbers
 from segue.data.samples import DataError, Sample
 from segue.images import read_mask
 from segue.labels import Labels, Mask
@@ -80,7 +80,8 @@ def combine(folder: Path) -> NDArray[np.uint16]:
     instances = np.zeros(masks[0].shape, np.uint16)
     for i, mask in enumerate(masks):
         if mask.shape != instances.shape:
-            raise DataError(size_message(paths[i], mask.shape[::-1], paths[0], instances.shape[::-1]))
+            sizes = f"{mask.shape[0]} x {mask.shape[1]} and {instances.shape[0]} x {instances.shape[1]}"
+            raise DataError(f"{paths[i]} and {paths[0]} are masks of one picture, but {sizes} pixels large; copy them anew")
         instances[mask > 0] = i + 1
     return instances
 

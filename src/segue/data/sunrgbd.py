@@ -26,7 +26,7 @@ HELP = (
 
 
 class SunRgbd(FileSamples):
-    """5285 training and 5050 test images with depth, 561 x 427 to 730 x 530 (width x height), 37 classes.
+    """5285 training and 5050 test images with depth, about 561 x 427 to 730 x 530 (width x height), 37 classes.
 
     Layout, as ESANet's prepare_dataset.py writes it: lists train_rgb.txt, train_depth.txt and train_label.txt, likewise test_;
     their lines are paths from the root, such as SUNRGBD/kv1/NYUdata/NYU0003/image/NYU0003.jpg, .../depth_bfx/NYU0003.png and
@@ -36,8 +36,8 @@ class SunRgbd(FileSamples):
     tenth run of 50 images is val (500), so that few of its rooms are in train, which is the rest (4785).
 
     `depth` is in metres, 0 where unknown. A file of SUN RGB-D holds millimetres with their 16 bits rotated left by 3, as the
-    toolbox's read3dPoints undoes. RedNet's own code takes the numbers as stored, eighths of a millimetre below 8.192 m: its mean
-    19050 and deviation 9650 are 2.38 and 1.21 m.
+    toolbox's read3dPoints undoes; its limit of 8 m is left out. RedNet's own code takes the numbers as stored, eighths of a
+    millimetre below 8.192 m: its mean 19050 and deviation 9650 are 2.38 and 1.21 m.
 
     Classes: the 37 of the benchmark, wall to bag; void is ignored. The palette is VOC's, by the numbers in the files.
 
