@@ -182,7 +182,7 @@ class TestNuclei:
             path.unlink()
         (place / "id3" / "images" / "id3.png").unlink()
         faults = (
-            (0, r"id0.masks.b\.png and .*, but 3 x 3"), (1, r"id1\.png is 15 x 12"), (2, "id2.masks has no masks"),
+            (0, r"id0.masks.b\.png and .* are \(3, 3\)"), (1, r"id1\.png is 15 x 12"), (2, "id2.masks has no masks"),
             (3, r"id3\.png does not exist"),
         )  # fmt: skip
         for index, message in faults:

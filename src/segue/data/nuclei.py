@@ -80,8 +80,10 @@ def combine(folder: Path) -> NDArray[np.uint16]:
     instances = np.zeros(masks[0].shape, np.uint16)
     for i, mask in enumerate(masks):
         if mask.shape != instances.shape:
-            sizes = f"{mask.shape[0]} x {mask.shape[1]} and {instances.shape[0]} x {instances.shape[1]}"
-            raise DataError(f"{paths[i]} and {paths[0]} are masks of one picture, but {sizes} pixels large; copy them anew")
+            raise DataError(
+                f"{paths[i]} and {paths[0]} are masks of one picture, but their sizes are {mask.shape} and {instances.shape}; "
+                "copy them anew"
+            )
         instances[mask > 0] = i + 1
     return instances
 
