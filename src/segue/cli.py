@@ -18,9 +18,14 @@ def train(args: Sequence[str]) -> None:
     from segue.recipes import RECIPES, Recipe, get_recipe
 
     if not args or args[0] in ("-h", "--help"):
+        names: dict[str, list[str]] = {}
+        for name, recipe in RECIPES.items():
+            names.setdefault(recipe.network, []).append(name)
         print(
             "usage: segue train RECIPE --out FOLDER [--field value ...]\n       segue train --resume FOLDER\n\n"
-            f"Recipes: {', '.join(RECIPES)}.\nFields of a recipe: segue train RECIPE --help"
+            "Recipes, by network; those of streets and cells draw their own data:\n"
+            + "\n".join(f"  {network:18}{', '.join(recipes)}" for network, recipes in sorted(names.items()))
+            + "\nFields of a recipe: segue train RECIPE --help"
         )
         return
 
