@@ -79,7 +79,8 @@ def prepare_folder(out: Path, recipe: Recipe) -> None:
                 + (f", or go on with that run: segue train --resume {out}" if (out / "recipe.json").exists() else "")
             )
         out.mkdir(parents=True, exist_ok=True)
-        saved = replace(recipe, root=absolute(recipe.root), init=absolute(recipe.init))
+        places = {name: absolute(getattr(recipe, name)) for name in ("root", "init", "classifier")}
+        saved = replace(recipe, **places)
         (out / "recipe.json").write_text(json.dumps(saved.to_json(), indent=1) + "\n")
     except OSError as error:
         raise ValueError(

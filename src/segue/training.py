@@ -1,6 +1,5 @@
 """Training: Lightning's Trainer does the loop, and this is the only file that knows it."""
 
-import copy
 import logging
 import os
 import signal
@@ -95,7 +94,7 @@ def train(
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
     check_fit(recipe, network, train_data)
     if staged:
-        recipe = train_before(recipe, network, out, resume, data)
+        recipe = train_before(recipe, len(labels), out, resume, data)
     record = training_record(recipe)
     if resume_epoch:
         record |= {key: value for key, value in read_card(out / "last")[0].training.items() if key == "started_from"}
@@ -127,18 +126,17 @@ def train(
     return out
 
 
-def train_before(recipe: Recipe, network: nn.Module, out: Path, resume: bool, data: dict[str, Any]) -> Recipe:
+def train_before(recipe: Recipe, num_classes: int, out: Path, resume: bool, data: dict[str, Any]) -> Recipe:
     """Train the recipe before this one in a folder beside `out`, go on with it, or find it done.
 
     Gives this recipe, starting from there. All that can be found wrong is found before.
     """
     first = get_recipe(recipe.before)
     shared = {name: getattr(recipe, name) for name in SHARED}
-    options = {**recipe.options, **first.options}
-    first = replace(first, **shared, options=options)
+    first = replace(first, **shared, options={**recipe.options, **first.options})
     with torch.device("meta"):
-        names = create_model(first.network, network.num_classes, len(recipe.mean), **options).state_dict()  # type: ignore[arg-type]
-    load_stage(copy.deepcopy(network).to("meta"), names, recipe.before)
+        stages = [create_model(stage.network, num_classes, len(recipe.mean), **stage.options) for stage in (first, recipe)]
+    load_stage(stages[1], stages[0].state_dict(), recipe.before)
     if not resume:
         prepare_folder(out, recipe)
     folder = out.with_name(f"{out.name}-{recipe.before}")
@@ -343,7 +341,7 @@ class KeepRun(Callback):
             mean=recipe.mean,
             std=recipe.std,
             short_side=task.short_side,
-            recipe={**recipe.to_json(), "root": "", "init": ""},
+            recipe={**recipe.to_json(), "root": "", "init": "", "classifier": Path(recipe.classifier).name},
             training=training,
             scores={f"{recipe.data} val": scores} if scores else {},
         )
