@@ -79,8 +79,8 @@ def prepare_folder(out: Path, recipe: Recipe) -> None:
                 + (f", or go on with that run: segue train --resume {out}" if (out / "recipe.json").exists() else "")
             )
         out.mkdir(parents=True, exist_ok=True)
-        places = {name: absolute(getattr(recipe, name)) for name in ("root", "init", "classifier")}
-        saved = replace(recipe, **places)
+        classifier = recipe.classifier if recipe.classifier == "imagenet" else absolute(recipe.classifier)
+        saved = replace(recipe, root=absolute(recipe.root), init=absolute(recipe.init), classifier=classifier)
         (out / "recipe.json").write_text(json.dumps(saved.to_json(), indent=1) + "\n")
     except OSError as error:
         raise ValueError(
