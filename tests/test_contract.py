@@ -175,7 +175,7 @@ def test_weights_saved_and_loaded_give_the_same_logits(name: str, options: Optio
     model = small_model(name, options).eval()
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     torch.manual_seed(1)
-    other = create_model(name, 3, **options).eval()
+    other = create_model(name, 3, 3, **options).eval()
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     with torch.no_grad():
         assert torch.equal(model(images(model)), other(images(model)))

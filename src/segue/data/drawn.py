@@ -28,7 +28,7 @@ class Drawn(Samples):
         self.drawn: dict[int, Sample] = {}
 
     def draw(self, chance: Chance) -> Sample:
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no draw(): drawn data must define it")
 
     def __len__(self) -> int:
         return self.count
