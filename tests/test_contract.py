@@ -61,7 +61,7 @@ PARAMETERS: list[tuple[str, Options, int, int, int]] = [
 ]
 # Every network, narrow where the paper's is too large for a quick test.
 NETWORKS: list[tuple[str, Options]] = [
-    ("bayesian_segnet", {"width": 16}),
+    ("bayesian_segnet", {"width": 8}),
     ("bisenetv1", {"backbone": "xception39"}),
     ("bisenetv2", {}),
     ("deconvnet", {"width": 8}),
@@ -210,7 +210,7 @@ COARSE = ("deconvnet", "fanet18", "fcn")  # whose scores are too coarse for smal
 def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
     """Bands of three colours, through all outputs of `supervise` as in training, but without dropout."""
     coarse = name.startswith(COARSE)
-    height, width, band, steps = (192, 128, 64, 40) if coarse else (40, 56, 14, 20)
+    height, width, band = (192, 128, 64) if coarse else (40, 56, 14)
     orders = torch.tensor([(0, 1, 2), (1, 2, 0), (2, 0, 1), (0, 2, 1)])
     target = orders[:, torch.arange(height) // band, None].expand(-1, -1, width)
     x = torch.eye(3)[target].permute(0, 3, 1, 2)
@@ -221,7 +221,9 @@ def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
     batch = {"mask": target, "edges": torch.zeros_like(target)}
     recipe = replace(get_recipe("enet-camvid"), loss="mean")
     small = sum(p.numel() for p in model.parameters()) < 1e6
-    optimizer = torch.optim.Adam(model.parameters(), 2e-3 if coarse else 5e-3 if small else 1e-3)
+    slow = name == "deconvnet"  # whose batch norms over single values make it so
+    steps, rate = (50, 5e-3) if slow else (40, 2e-3) if coarse else (40, 5e-3) if small else (20, 1e-3)
+    optimizer = torch.optim.Adam(model.parameters(), rate)
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
@@ -229,7 +231,7 @@ def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.65 * losses[0]
+    assert losses[-1] < 0.4 * losses[0]
 
 
 @every_network
