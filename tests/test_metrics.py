@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segue import metrics
-from segue.metrics import ConfusionMatrix
+from segue.metrics import ConfusionMatrix, confusion
 
 LAYOUTS = {
     "contiguous": lambda labels: labels,
@@ -221,9 +220,9 @@ def test_a_damaged_file_is_named(tmp_path, text):
 def test_it_counts_where_no_machine_code_can_be_kept(monkeypatch):
     """In an image with a read-only file system numba finds no folder for its cache, and refuses `cache=True`."""
     monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
-    metrics.compiled_count.cache_clear()
+    confusion.compiled_count.cache_clear()
     maps = draw_maps(3, 5, (50, 60), run=30)
     try:
         assert (matrix_of(5, maps).counts == plain_counts(*maps, 5)).all()
     finally:
-        metrics.compiled_count.cache_clear()
+        confusion.compiled_count.cache_clear()

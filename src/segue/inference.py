@@ -14,6 +14,9 @@ from segue.layers import resize
 
 Probabilities = NDArray[np.float32]
 
+Confidence = NDArray[np.float32]
+"""(H, W), the probability of the class that each pixel was given, 0 to 1."""
+
 
 class Normalize(nn.Module):
     """uint8 images (N, C, H, W) to floats: value / 255, less `mean`, divided by `std`.
@@ -82,6 +85,14 @@ class Predictor:
         """The class number of each pixel, uint8 (H, W), of an image uint8 (H, W, C), and depth (H, W) in metres if it is used."""
         result: NDArray[np.uint8] = label_maps(self.network, self.prepare(image, depth), image.shape[:2])[0].cpu().numpy()
         return result
+
+    @torch.inference_mode()
+    def with_confidence(self, image: Image, depth: NDArray[np.float32] | None = None) -> tuple[Mask, Confidence]:
+        """The class number of each pixel, as by a call, and its softmax."""
+        logits = resize(self.network(self.prepare(image, depth)), image.shape[:2])[0].float()
+        best, mask = logits.max(dim=0)
+        confidence = (best - logits.logsumexp(dim=0)).exp()
+        return mask.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy()
 
     @torch.inference_mode()
     def probabilities(self, image: Image, depth: NDArray[np.float32] | None = None) -> Probabilities:

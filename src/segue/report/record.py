@@ -67,7 +67,7 @@ def pictured(predictor: Predictor, samples: Samples) -> list[Row]:
     for index in sorted({round(i) for i in np.linspace(0, len(samples) - 1, PICTURED)}):
         sample = samples[index]
         name = Path(samples.name(index)).name
-        rows.append(Row(sample["image"], sample["mask"], predict_sample(predictor, sample), name))
+        rows.append(Row(sample["image"], sample["mask"], predict_sample(predictor, sample)[0], name))
     return rows
 
 

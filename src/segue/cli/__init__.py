@@ -1,0 +1,41 @@
+"""The command line: one file a command, plain typed functions, whose heavy imports wait until they are called."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from segue import __version__
+from segue.cli.demo import demo
+from segue.cli.evaluate import evaluate
+from segue.cli.models import models
+from segue.cli.predict import predict
+from segue.cli.train import train
+from segue.suggest import did_you_mean
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "demo": demo,
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "models": models,
+}
+
+
+def main() -> None:
+    """Run the command that the arguments name. Exit status 2 and a line that says what is wrong, where something is."""
+    name, args = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
+    if name in ("-h", "--help"):
+        lines = [f"  {command:10}{(function.__doc__ or '').strip()}" for command, function in COMMANDS.items()]
+        print("usage: segue COMMAND [--help] ...\n\nSemantic segmentation on PyTorch.\n\n" + "\n".join(lines))
+        return
+    if name == "--version":
+        print(f"segue {__version__}")
+        return
+    try:
+        if name not in COMMANDS:
+            raise ValueError(f'no command "{name}"{did_you_mean(name, COMMANDS)}')
+        COMMANDS[name](args)
+    except (ValueError, FloatingPointError, OSError) as error:
+        print(f"segue: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

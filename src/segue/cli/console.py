@@ -1,0 +1,26 @@
+"""What the commands show on a terminal."""
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+
+def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """A table whose first row is the header and whose first column is text."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    for column, heading in enumerate(rows[0]):
+        table.add_column(heading, justify="right" if column and heading != "paper" else "left")
+    for row in rows[1:]:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def progress(description: str) -> Callable[[Any], Any]:
+    """A progress bar for a sequence, gone when it is done."""
+    from rich.progress import track
+
+    return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())

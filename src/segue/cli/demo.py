@@ -1,0 +1,27 @@
+"""segue demo."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from segue.cli.evaluate import score
+
+
+def demo(args: Sequence[str]) -> None:
+    """Draw street scenes, train ENet on them for at most two minutes, and picture what it learned"""
+    import tyro
+
+    def command(out: Path | None = None) -> None:
+        """Train on drawn scenes and score others, with no data and no download.
+
+        Args:
+            out: A new folder for the run; by default runs/demo, or runs/demo-2 and so on.
+        """
+        from segue.recipes import get_recipe
+        from segue.training import train
+
+        names = ["demo", *(f"demo-{n}" for n in range(2, 10_000))]
+        run = out or next(Path("runs", name) for name in names if not Path("runs", name).exists())
+        train(get_recipe("enet-streets"), run)
+        score(str(run / "last"), "streets", "", "test", None)
+
+    tyro.cli(command, args=args, prog="segue demo")

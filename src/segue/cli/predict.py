@@ -1,0 +1,131 @@
+"""segue predict."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from segue.cli.console import progress
+
+
+def predict(args: Sequence[str]) -> None:
+    """Label photos: segue predict photo.jpg folder/ --out out"""
+    import tyro
+
+    def command(
+        paths: tyro.conf.Positional[list[Path]], out: Path = Path("predictions"), crf: bool = False, samples: int = 0
+    ) -> None:
+        """Write a map of class numbers (PNG) and an overlay (JPEG) for each image, at the image's own size.
+
+        Args:
+            paths: Images and folders of images; the first may be a checkpoint. Without one, segue's own ENet is used.
+            out: The folder for the results.
+            crf: Move the edges of the classes to edges of the image, with DeepLab's dense CRF (other networks take v2's values).
+            samples: Predict so often with dropout on, label by the mean, and write a picture of the variance (Bayesian SegNet).
+        """
+        label_photos(paths, out, crf, samples)
+
+    tyro.cli(command, args=args, prog="segue predict")
+
+
+def label_photos(paths: list[Path], out: Path, crf: bool, samples: int) -> None:
+    from segue.checkpoint import find_checkpoint, load_checkpoint
+    from segue.crf import CRFS
+    from segue.images import read_image, write_image
+    from segue.inference import Predictor
+    from segue.report.sheet import heat_map, overlay
+
+    named = bool(paths) and find_checkpoint(paths[0]) is not None
+    for path in paths[named:]:
+        if not path.exists():
+            raise ValueError(f"{path} is neither an image, nor a folder, nor a checkpoint")
+        if (path / "recipe.json").exists():
+            raise ValueError(f"{path} is a run without a checkpoint; train it for an epoch first: segue train --resume {path}")
+    checkpoint, inputs = (paths[0], paths[1:]) if named else (Path("enet-camvid"), paths)
+    targets = plan_outputs(inputs, out)
+    model, card = load_checkpoint(checkpoint)
+    predictor = Predictor.of(model, card)
+    if samples:
+        predictor.check_sampling(samples)
+    if predictor.channels not in (1, 3):
+        raise ValueError(
+            f"{card.network} takes {predictor.channels} channels here, and photos have 3; give it the others, such as depth, in "
+            "Python: Predictor.load(checkpoint)(image, depth)"
+        )
+    variant = f"{card.network}-{card.options.get('backbone')}"
+    dense_crf = CRFS.get(variant, CRFS.get(card.network, CRFS["deeplabv2"])) if crf else None
+    out.mkdir(parents=True, exist_ok=True)
+    broken = 0
+    for source, target in progress("labelling")(list(targets.items())):
+        try:
+            image = read_image(source)
+            mask, uncertainty = label_photo(predictor, image, dense_crf, samples)
+        except (ValueError, MemoryError) as error:
+            broken += 1
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_image(target, mask)
+        write_image(target.with_name(f"{target.stem}_overlay.jpg"), overlay(image, mask, predictor.labels))
+        if uncertainty is not None:
+            write_image(target.with_name(f"{target.stem}_uncertainty.jpg"), heat_map(uncertainty))
+        print(f"{source} -> {target}: {summary(mask, predictor.labels.names)}")
+    if broken:
+        raise ValueError(f"{broken} of {len(targets)} images could not be labelled; they are named above")
+
+
+def label_photo(predictor: Any, image: Any, dense_crf: Any, samples: int) -> tuple[Any, Any]:
+    """The label map of an RGB image, and the variance of several samples where these are wanted, else None."""
+    from segue.images import to_grey
+
+    seen = to_grey(image) if predictor.channels == 1 else image
+    if dense_crf is None and not samples:
+        return predictor(seen), None
+    probabilities, uncertainty = predictor.sampled(seen, samples) if samples else (predictor.probabilities(seen), None)
+    if dense_crf is not None:
+        probabilities = dense_crf(image, probabilities)
+    return probabilities.argmax(axis=0).astype("uint8"), uncertainty
+
+
+def plan_outputs(inputs: list[Path], out: Path) -> dict[Path, Path]:
+    """Each image, those in folders included, with the path of its label map; ValueError if two would share one."""
+    targets: dict[Path, Path] = {}
+    for path in inputs:
+        for source in images_in(path, out) if path.is_dir() else [path]:
+            inside = source.relative_to(path).parent if path.is_dir() else Path()
+            targets[source] = out / inside / f"{source.stem}.png"
+    if not targets:
+        raise ValueError("there are no images to label; name photos, or folders that hold some")
+    owners: dict[Path, Path] = {}
+    sources = {source.resolve() for source in targets}
+    for source, target in targets.items():
+        for written in (target, target.with_name(f"{target.stem}_overlay.jpg")):
+            if written.resolve() in sources:
+                raise ValueError(f"{written} is one of the images, and would be overwritten; choose another --out")
+        if target in owners:
+            raise ValueError(f"{owners[target]} and {source} would both become {target}; label them one by one with --out")
+        owners[target] = source
+    return targets
+
+
+def images_in(folder: Path, out: Path) -> Iterator[Path]:
+    """The images in a folder and the folders in it but `out`, by their suffix; how many other files there are is told."""
+    from segue.images import IMAGE_SUFFIXES
+
+    inside_out = folder.resolve() != out.resolve()
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not (inside_out and out.resolve() in path.resolve().parents)
+    )
+    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if others:
+        print(f"{folder}: {len(others)} files are no images by their names, such as {others[0].name}", file=sys.stderr)
+    yield from (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def summary(mask: Any, names: Sequence[str]) -> str:
+    """The largest classes with their shares: 'road 41 %, building 30 %'."""
+    import numpy as np
+
+    shares = np.bincount(mask.reshape(-1), minlength=len(names)) / mask.size
+    largest = [i for i in np.argsort(-shares)[:4] if shares[i] >= 0.005]
+    return ", ".join(f"{names[i]} {100 * shares[i]:.0f} %" for i in largest)

@@ -1,0 +1,58 @@
+"""segue train."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+
+def train(args: Sequence[str]) -> None:
+    """Train a network by a recipe: segue train enet-camvid --root CamVid --out runs/enet"""
+    from dataclasses import replace
+
+    import tyro
+
+    from segue.recipes import RECIPES, Recipe, get_recipe
+
+    if not args or args[0] in ("-h", "--help"):
+        names: dict[str, list[str]] = {}
+        for name, recipe in RECIPES.items():
+            names.setdefault(recipe.network, []).append(name)
+        print(
+            "usage: segue train RECIPE --out FOLDER [--field value ...]\n       segue train --resume FOLDER\n\n"
+            "Recipes, by network; those of streets and cells draw their own data:\n"
+            + "\n".join(f"  {network:18}{', '.join(recipes)}" for network, recipes in sorted(names.items()))
+            + "\nFields of a recipe: segue train RECIPE --help"
+        )
+        return
+
+    def resume(folder: tyro.conf.Positional[Path], devices: int = 0, nodes: int = 0) -> None:
+        """Go on with the run in FOLDER after the last epoch that it finished."""
+        from segue.runs import load_recipe
+        from segue.training import train
+
+        train(load_recipe(folder), folder, devices=devices, nodes=nodes, resume=True)
+
+    if args[0] == "--resume":
+        tyro.cli(resume, args=args[1:], prog="segue train --resume")
+        return
+
+    base = get_recipe(args[0])
+    without_options = replace(base, options={})  # whose names would be the only ones that the command line takes
+
+    def start(
+        out: Path, recipe: Annotated[Recipe, tyro.conf.arg(name="")] = without_options, devices: int = 0, nodes: int = 0
+    ) -> None:
+        """Train by the recipe, with the fields given here in place of its own.
+
+        Args:
+            out: A new folder for everything that the run keeps.
+            recipe: What to train, on what, and how.
+            devices: Devices on each node; 0 takes one, or what torchrun says.
+            nodes: Machines; 0 takes one, or what torchrun says.
+        """
+        from segue.training import train
+
+        own = base.options if recipe.network == base.network else {}
+        train(replace(recipe, options={**own, **recipe.options}), out, devices=devices, nodes=nodes)
+
+    tyro.cli(start, args=args[1:], prog=f"segue train {args[0]}")
