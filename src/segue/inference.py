@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segue.checkpoint import Card, load_checkpoint
-from segue.labels import Image, Labels, Mask
+from segue.images import Raster, find_fault
+from segue.labels import Labels, Mask
 from segue.layers import resize
 
 Probabilities = NDArray[np.float32]
@@ -19,7 +20,7 @@ Confidence = NDArray[np.float32]
 
 
 class Normalize(nn.Module):
-    """uint8 images (N, C, H, W) to floats: value / 255, less `mean`, divided by `std`.
+    """Images (N, C, H, W) to floats: uint8 / 255, uint16 / 65535, or float32 as it is, less `mean`, divided by `std`.
 
     depth: float32 (N, 1, H, W) in metres, as one more channel, less its `mean`, divided by its `std`.
     """
@@ -33,9 +34,12 @@ class Normalize(nn.Module):
         self.register_buffer("offset", torch.tensor(offset, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor, depth: Tensor | None = None) -> Tensor:
+        white = {torch.uint8: 255, torch.uint16: 65535}.get(images.dtype, 1)  # the number that stands for 1
+        if images.dtype == torch.uint16:  # with which torch does not calculate
+            images = images.float()
         if depth is not None:
-            images = torch.cat([images, 255 * depth], dim=1)  # `scale` divides by 255
-        return images * self.scale + self.offset
+            images = torch.cat([images, white * depth], dim=1)
+        return images * (self.scale * (255 / white)) + self.offset
 
 
 def label_maps(network: Callable[[Tensor], Tensor], x: Tensor, size: tuple[int, int]) -> Tensor:
@@ -46,7 +50,9 @@ def label_maps(network: Callable[[Tensor], Tensor], x: Tensor, size: tuple[int, 
 class Predictor:
     """Label maps for images of any size, with a network and what its card says of the images that it is used to.
 
-    `network` is anything that maps normalised floats (1, C, H, W) to logits (1, K, H, W).
+    `network` is anything that maps normalised floats (1, C, H, W) to logits (1, K, H, W). An image is (H, W, C) of uint8, uint16
+    or float32. Integers are seen as shares of what their type can hold, floats as they are: to a network that was trained on
+    integers, give floats of 0 to 1; that they are in other units cannot be found out.
     """
 
     def __init__(
@@ -81,13 +87,13 @@ class Predictor:
         return self.normalize.scale.shape[1]
 
     @torch.inference_mode()
-    def __call__(self, image: Image, depth: NDArray[np.float32] | None = None) -> Mask:
-        """The class number of each pixel, uint8 (H, W), of an image uint8 (H, W, C), and depth (H, W) in metres if it is used."""
+    def __call__(self, image: Raster, depth: NDArray[np.float32] | None = None) -> Mask:
+        """The class number of each pixel, uint8 (H, W), of an image (H, W, C), and depth (H, W) in metres if it is used."""
         result: NDArray[np.uint8] = label_maps(self.network, self.prepare(image, depth), image.shape[:2])[0].cpu().numpy()
         return result
 
     @torch.inference_mode()
-    def with_confidence(self, image: Image, depth: NDArray[np.float32] | None = None) -> tuple[Mask, Confidence]:
+    def with_confidence(self, image: Raster, depth: NDArray[np.float32] | None = None) -> tuple[Mask, Confidence]:
         """The class number of each pixel, as by a call, and its softmax."""
         logits = resize(self.network(self.prepare(image, depth)), image.shape[:2])[0].float()
         best, mask = logits.max(dim=0)
@@ -95,7 +101,7 @@ class Predictor:
         return mask.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy()
 
     @torch.inference_mode()
-    def probabilities(self, image: Image, depth: NDArray[np.float32] | None = None) -> Probabilities:
+    def probabilities(self, image: Raster, depth: NDArray[np.float32] | None = None) -> Probabilities:
         """The softmax over the classes at each pixel, float32 (K, H, W)."""
         logits = resize(self.network(self.prepare(image, depth)), image.shape[:2])
         result: Probabilities = logits.float().softmax(dim=1)[0].cpu().numpy()
@@ -103,7 +109,7 @@ class Predictor:
 
     @torch.inference_mode()
     def sampled(
-        self, image: Image, samples: int = 40, depth: NDArray[np.float32] | None = None
+        self, image: Raster, samples: int = 40, depth: NDArray[np.float32] | None = None
     ) -> tuple[Probabilities, NDArray[np.float32]]:
         """Monte Carlo dropout (Bayesian SegNet, section 3): the mean of the softmax, (K, H, W), and its variance, (H, W).
 
@@ -136,16 +142,15 @@ class Predictor:
             raise ValueError("the network has no dropout, so all its samples are alike; bayesian_segnet is made for this")
         return dropouts
 
-    def prepare(self, image: Image, depth: NDArray[np.float32] | None) -> Tensor:
+    def prepare(self, image: Raster, depth: NDArray[np.float32] | None) -> Tensor:
         """The network's input, (1, C, h, w), of an image and its depth; ValueError if they are not what it takes."""
         channels = self.channels - (depth is not None)
         if depth is not None and image.shape[2:] == (self.channels,):
             raise ValueError("depth is given, but this network takes the image alone; leave it out")
-        if image.ndim != 3 or image.shape[2] != channels or image.dtype != np.uint8:
+        fault = find_fault(image, channels)
+        if fault:
             hint = "; a network that uses depth takes it as depth=" if image.shape[2:] == (self.channels - 1,) else ""
-            raise ValueError(
-                f"image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, {channels}) of uint8{hint}"
-            )
+            raise ValueError(f"image has {fault}{hint}")
         if depth is not None and depth.shape != image.shape[:2]:
             raise ValueError(f"depth has the shape {depth.shape}; it must be {image.shape[:2]}, one number for each pixel")
         x = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None].to(self.device)

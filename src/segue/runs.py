@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from segue.images import white
 from segue.labels import Labels
 from segue.recipes import Recipe
 
@@ -24,7 +25,7 @@ def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> N
     if channels != len(recipe.mean):
         raise ValueError(
             f"the images have {channels} channels, but mean (={recipe.mean}) and std have {len(recipe.mean)} numbers; "
-            "give them one for each channel"
+            f"give them one for each channel, such as those of some images here: {measured(train_data)}"
         )
     names = getattr(train_data, "labels", Labels.from_names(["background"])).names
     if recipe.objects and names[0] != "background":
@@ -41,6 +42,21 @@ def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> N
 def fields_of(recipe: Recipe, sample: dict[str, Any]) -> tuple[str, ...]:
     """The arrays that are an input of the network beside the image: the depth, where the recipe normalises one channel more."""
     return ("depth",) if "depth" in sample and len(recipe.mean) == np.shape(sample["image"])[-1] + 1 else ()
+
+
+def measured(samples: Dataset[Any], count: int = 16) -> str:
+    """The mean and the standard deviation of each channel over some of the images, as arguments of segue train."""
+    length = len(samples)  # type: ignore[arg-type]
+    chosen = np.linspace(0, length - 1, min(count, length)).round().astype(int)
+    moments = []
+    for index in chosen:
+        image = np.asarray(samples[int(index)]["image"])
+        mean, std = (moment((0, 1), dtype=np.float64) / white(image) for moment in (image.mean, image.std))
+        moments.append((mean, std**2 + mean**2))
+    mean, square = np.mean(moments, axis=0)
+    std = np.sqrt(np.maximum(square - mean**2, 0))
+    std[std == 0] = 1  # a channel that is the same everywhere
+    return " ".join(["--mean", *(f"{x:.4g}" for x in mean), "--std", *(f"{x:.4g}" for x in std)])
 
 
 def load_recipe(run: str | Path) -> Recipe:

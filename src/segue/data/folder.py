@@ -1,20 +1,22 @@
 """One's own data: folders of images and masks, and a segue.yaml that says what the masks mean."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
-from segue.data.files import FileSamples, Pair, pair_files
+from segue.data.files import FileSamples, Pair, pair_files, read
 from segue.data.samples import DataError
+from segue.images import ImageError, Raster, check_image, find_fault, read_channels, read_image
 from segue.labels import IGNORE, Labels
 from segue.suggest import did_you_mean
 
+T = TypeVar("T")
 SPLITS = ("train", "val", "test")
-KEYS = ("names", "palette", "mapping", "ignore", "splits")
+KEYS = ("names", "palette", "mapping", "ignore", "splits", "channels")
 HELP = (
     "a data folder has train/images and train/masks, likewise val and test, or else images and masks and an entry `splits` "
     "in its segue.yaml; a mask has the name of its image"
@@ -25,7 +27,7 @@ class Folder(FileSamples):
     """Images and masks of one's own, in a folder for each split:
 
         segue.yaml
-        train/images/a.jpg     an image of 8 bits a channel, of any size
+        train/images/a.jpg     an image of 8 bits a channel, of any size; of others with the entry `channels`
         train/masks/a.png      its mask: one channel of 8 bits, grey or palette, of the same size and name
         val/images/... val/masks/..., and test/ if there is one
 
@@ -42,6 +44,11 @@ class Folder(FileSamples):
         mapping: {0: 0, 255: cell}           # label in the masks: class number, class name or "ignore"; as they are if left out
         ignore: [254]                        # labels in the masks that are ignored; 255 is, unless it is mapped
         splits: {val: 0.2, test: [a, b]}     # a share, or the names (without suffix) of the samples; what remains is train
+        channels: 6                          # of every image, as stored: see below; if left out, images are seen as RGB of 8 bits
+
+    With `channels`, images have that many (1 is grey), of 8 bits, 16 bits or float32, all of one type: TIFF with its channels in
+    each pixel, in planes or in pages, or PNG. Integers are seen as shares of what their type can hold, floats as they are. The
+    recipe's mean and std then have a number for each channel; where they have not, `segue train` proposes some.
 
     A share is drawn by a hash of each sample's name: it is the same on every machine, and a sample that is added moves no other.
     Pictures that are alike, such as neighbouring frames of a video, then fall into different splits: list the names instead.
@@ -58,6 +65,49 @@ class Folder(FileSamples):
         else:
             pairs = pair_files(root / split / "images", root / split / "masks", HELP)
         super().__init__(pairs, description.labels, description.mapping)
+        self.channels = description.channels
+        self.first: tuple[Path, str] | None = None  # an image with its type, which the others must have
+
+    def image(self, index: int) -> Raster:
+        path = self.pairs[index][0]
+        return self.wide_image(path) if self.channels else read(path, lambda path: as_photo(path, read_image))
+
+    def wide_image(self, path: Path) -> Raster:
+        """All channels of the image; DataError unless they are as many as they should be, and of the type of the others."""
+        image = read(path, read_channels)
+        if image.shape[2] != self.channels:
+            raise DataError(
+                f"{path} has {image.shape[2]} channel(s) of {image.shape[1]} x {image.shape[0]} pixels (width x height), but "
+                f"segue.yaml says channels: {self.channels}; correct the entry, or save the image with {self.channels}"
+                + (", as planarconfig='contig' does in tifffile.imwrite" if image.shape[1] == self.channels else "")
+            )
+        fault = find_fault(image)
+        if fault:
+            raise DataError(f"{path} has {fault}")
+        self.first = self.first or (path, image.dtype.name)
+        if image.dtype.name != self.first[1]:
+            raise DataError(
+                f"{path} is of {image.dtype}, but {self.first[0]} is of {self.first[1]}, which is scaled otherwise; save all "
+                "images of a data set with one type"
+            )
+        return image
+
+    def check(self, index: int) -> None:
+        path = self.pairs[index][0]
+        size = self.image(index).shape[1::-1] if self.channels else read(path, lambda path: as_photo(path, check_image))
+        self.check_sizes(index, size, self.mask(index))
+
+
+def as_photo(path: Path, reader: Callable[[Path], T]) -> T:
+    """What the reader gives of an image of 8 bits; for another, an ImageError that names the entry `channels`."""
+    try:
+        return reader(path)
+    except ImageError:
+        image = read_channels(path)
+        raise ImageError(
+            f"{path} has more than 8 bits or other channels than a photo: {image.shape[2]} of {image.dtype}; add "
+            f"channels: {image.shape[2]} to segue.yaml, or save it as RGB of 8 bits"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -67,6 +117,8 @@ class Description:
     labels: Labels
     mapping: Mapping[int, int]
     splits: Mapping[str, float | list[str]]
+    channels: int
+    """Of an image; 0 for photos, seen as RGB."""
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -92,7 +144,10 @@ class Description:
             if key not in KEYS:
                 raise ValueError(f'no entry "{key}"{did_you_mean(str(key), KEYS)}')
         labels = parse_labels(fields)
-        return cls(labels, parse_mapping(fields, labels.names), parse_splits(fields))
+        channels = fields.get("channels", 0)
+        if "channels" in fields and (type(channels) is not int or channels < 1):
+            raise ValueError(f"channels (={channels!r}) must be how many channels an image has, such as 6")
+        return cls(labels, parse_mapping(fields, labels.names), parse_splits(fields), channels)
 
 
 def parse_labels(fields: Mapping[str, Any]) -> Labels:

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segue.data.samples import DataError
 from segue.data.transforms import Transform
-from segue.labels import IGNORE, Image, Mask
+from segue.images import Raster, find_fault
+from segue.labels import IGNORE, Mask
 
 PixelMap = Callable[[Mapping[str, Any]], Any]
 """From an augmented sample to one more number for each of its pixels, (H, W)."""
@@ -67,8 +68,9 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         with seeded(self.seed, epoch, index):
             sample = self.samples[index]
             if self.transform:
-                check_arrays(sample, name, self.fields)
+                before = check_arrays(sample, name, self.fields)[0].dtype
                 sample = self.transform(**{field: sample[field] for field in self.fields})
+                check_type(sample, before, name)
         tensors = to_tensors(sample, index, self.num_classes, name, self.fields)
         return {**tensors, **{field: torch.from_numpy(np.ascontiguousarray(of(sample))) for field, of in self.maps.items()}}
 
@@ -93,18 +95,31 @@ class EvaluationSamples(Dataset[dict[str, Any]]):
 def training_loader(
     samples: TrainingSamples, batch_size: int, workers: int, epoch: int = 0, process: int = 0, processes: int = 1
 ) -> DataLoader[dict[str, Any]]:
-    """Batches with image uint8 (N, C, H, W), mask uint8 (N, H, W), index (N,); batch_size is that of all processes together."""
+    """Batches with image (N, C, H, W), mask uint8 (N, H, W), index (N,); batch_size is that of all processes together."""
     sampler = EpochSampler(len(samples.samples), batch_size, samples.seed, process, processes)  # type: ignore[arg-type]
     sampler.set_epoch(epoch)  # workers begin to load before the first epoch is announced
     return DataLoader(
         samples, batch_size // processes, sampler=sampler, num_workers=workers, persistent_workers=workers > 0,
-        pin_memory=torch.cuda.is_available(),
+        collate_fn=collate, pin_memory=torch.cuda.is_available(),
     )  # fmt: skip
 
 
 def evaluation_loader(samples: EvaluationSamples, workers: int) -> DataLoader[dict[str, Any]]:
     """Batches of one, since images may differ in size."""
     return DataLoader(samples, 1, num_workers=workers, persistent_workers=workers > 0, pin_memory=torch.cuda.is_available())
+
+
+def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """A batch of samples; DataError if their images are of several types, which torch would mix without a word."""
+    first = samples[0]
+    for sample in samples:
+        if sample["image"].dtype != first["image"].dtype:
+            raise DataError(
+                f"the images of samples {first['index']} and {sample['index']} differ in their type: {first['image'].dtype} and "
+                f"{sample['image'].dtype}; give all images of a data set one type"
+            )
+    batch: dict[str, Any] = default_collate(samples)
+    return batch
 
 
 class seeded:
@@ -143,20 +158,31 @@ def to_tensors(
     return tensors
 
 
-def check_arrays(sample: Any, name: str, fields: Sequence[str] = ("image", "mask")) -> tuple[Image, Mask]:
+def check_arrays(sample: Any, name: str, fields: Sequence[str] = ("image", "mask")) -> tuple[Raster, Mask]:
     """The image and the mask of a sample; DataError with its name unless their shapes and types are as they should be."""
     if not isinstance(sample, Mapping) or not set(fields) <= sample.keys():
         came = f"a dict of {', '.join(map(str, sample))}" if isinstance(sample, Mapping) else f"a {type(sample).__name__}"
         raise DataError(f"{name}: the sample is {came}; it must be a dict with {' and '.join(fields)}")
     image, mask = np.asarray(sample["image"]), np.asarray(sample["mask"])
-    if image.ndim != 3 or image.dtype != np.uint8:
-        raise DataError(f"{name}: the image has the shape {image.shape} and the type {image.dtype}; it must be (H, W, C), uint8")
+    fault = find_fault(image)
+    if fault:
+        raise DataError(f"{name}: the image has {fault}")
     if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
         raise DataError(
             f"{name}: the mask has the shape {mask.shape} and the type {mask.dtype}; it must be {image.shape[:2]} of uint8, "
             "one class number for each pixel of the image"
         )
     return image, mask
+
+
+def check_type(sample: Any, before: np.dtype[Any], name: str) -> None:
+    """DataError if a transform has given the image another type, and so another scale than the images that are scored have."""
+    after = np.asarray(sample["image"]).dtype if isinstance(sample, Mapping) and "image" in sample else before
+    if after != before:
+        raise DataError(
+            f"{name}: the transform makes the image {after} of {before}; leave its values to mean and std, which the network's "
+            "checkpoint keeps"
+        )
 
 
 def sample_name(samples: Dataset[Any], index: int) -> str:

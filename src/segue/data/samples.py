@@ -9,7 +9,12 @@ from torch.utils.data import Dataset
 from segue.labels import Labels, Mask
 
 Sample = dict[str, NDArray[Any]]
-"""image uint8 (H, W, C), mask uint8 (H, W); where the data have them, depth float32 (H, W) in metres, instances uint16 (H, W)."""
+"""image (H, W, C), mask uint8 (H, W); where the data have them, depth float32 (H, W) in metres, instances uint16 (H, W).
+
+An image has any number of channels of uint8, uint16 or float32, one type in all of a data set. A network sees uint8
+divided by 255, uint16 divided by 65535, and float32 as it is, without nan or infinite values; less the mean, divided by the
+standard deviation of each channel in these units.
+"""
 
 
 class DataError(ValueError):

@@ -1,4 +1,4 @@
-"""Augmentation of uint8 samples. A transform is called as transform(image=..., mask=...) and returns such a dict."""
+"""Augmentation of samples. A transform is called as transform(image=..., mask=...) and returns such a dict."""
 
 import random
 from collections.abc import Callable
@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.labels import IGNORE, Image
+from segue.images import Raster
+from segue.labels import IGNORE
 
 Transform = Callable[..., dict[str, Any]]
 """Takes a sample's arrays by name and returns them by name: Albumentations' convention, so its pipelines fit too."""
@@ -127,14 +128,12 @@ def random_offset(whole: float, part: int) -> float:
 
 def warp(array: NDArray[Any], matrix: NDArray[np.float64], size: tuple[int, int], interpolation: int, fill: int) -> NDArray[Any]:
     """The array (H, W) or (H, W, C) seen through `matrix` (from the result's pixels to the array's); `fill` outside."""
-    return cv2.warpAffine(
-        array,
-        matrix,
-        size[::-1],
-        flags=interpolation | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=(fill,) * 4,
-    ).reshape(*size, *array.shape[2:])
+    flags, outside = interpolation | cv2.WARP_INVERSE_MAP, (fill,) * 4
+    parts = [
+        cv2.warpAffine(part, matrix, size[::-1], flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=outside)
+        for part in by_channels(array)
+    ]
+    return join(parts, (*size, *array.shape[2:]))
 
 
 def bent_places(
@@ -152,19 +151,35 @@ def bent_places(
 
 def bend(array: NDArray[Any], x: NDArray[np.float32], y: NDArray[np.float32], interpolation: int, fill: int) -> NDArray[Any]:
     """The array (H, W) or (H, W, C) read at the places (x, y); `fill` outside."""
-    bent = cv2.remap(array, x, y, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill,) * 4)
-    return bent.reshape(*x.shape, *array.shape[2:])
+    outside = (fill,) * 4
+    parts = [
+        cv2.remap(part, x, y, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=outside) for part in by_channels(array)
+    ]
+    return join(parts, (*x.shape, *array.shape[2:]))
 
 
-def jitter_colors(image: Image, amount: float) -> Image:
-    """Random brightness, contrast and (for RGB) saturation, all in one matrix applied to uint8."""
+def by_channels(array: NDArray[Any]) -> list[NDArray[Any]]:
+    """The channels of an array in threes and ones: OpenCV blends these alike, and other numbers more coarsely or not at all."""
+    channels = array.shape[2] if array.ndim == 3 else 1
+    if channels in (1, 3, 4):
+        return [array]
+    threes = channels - channels % 3
+    cuts = [*range(3, threes, 3), *range(max(threes, 1), channels)]
+    return [np.ascontiguousarray(part) for part in np.split(array, cuts, axis=2)]
+
+
+def join(parts: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
+    return (parts[0] if len(parts) == 1 else np.dstack(parts)).reshape(shape)
+
+
+def jitter_colors(image: Raster, amount: float) -> Raster:
+    """Random brightness, contrast and (for RGB) saturation, all in one matrix; integers are kept within what their type holds."""
     brightness, contrast, saturation = (random.uniform(1 - amount, 1 + amount) for _ in range(3))
-    channels = image.shape[2]
-    if channels == 3:
+    middle = image.mean() * (1 - contrast)  # contrast turns about the mean
+    if image.shape[2] == 3:
         grey = np.array([0.299, 0.587, 0.114])
         colors = saturation * np.eye(3) + (1 - saturation) * grey  # each row adds to 1: grey stays grey
-    else:
-        colors = np.eye(channels)
-    middle = image.mean() * (1 - contrast)  # contrast turns about the mean
-    matrix = np.column_stack([contrast * colors, np.full(channels, middle)]) * brightness
-    return np.asarray(cv2.transform(image, matrix), np.uint8).reshape(image.shape)
+        matrix = np.column_stack([contrast * colors, np.full(3, middle)]) * brightness
+        return np.asarray(cv2.transform(image, matrix), image.dtype)
+    matrix = np.array([[contrast, middle]]) * brightness
+    return np.asarray(cv2.transform(image.reshape(image.shape[0], -1), matrix), image.dtype).reshape(image.shape)

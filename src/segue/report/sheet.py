@@ -10,6 +10,7 @@ import PIL.ImageDraw
 import PIL.ImageFont
 from numpy.typing import NDArray
 
+from segue.images import Raster
 from segue.labels import IGNORE, Image, Labels, Mask
 
 INK, GREY, PAPER = (32, 33, 36), (110, 113, 118), (255, 255, 255)
@@ -21,7 +22,7 @@ GAP, MARGIN = 6, 24
 class Row:
     """One image with what it should be and what it was taken for; all of one height and width."""
 
-    image: Image
+    image: Raster
     truth: Mask
     prediction: Mask
     name: str = ""
@@ -64,8 +65,7 @@ def row_of_pictures(row: Row, labels: Labels, cell: int) -> Image:
     size = (cell, max(1, round(cell * height / width)))
     smooth = cv2.INTER_AREA if cell < width else cv2.INTER_LINEAR
     gap = np.full((size[1], GAP, 3), 255, np.uint8)
-    rgb = row.image[..., :3] if row.image.shape[2] >= 3 else row.image[..., :1].repeat(3, 2)
-    pictures = [cv2.resize(rgb, size, interpolation=smooth)]
+    pictures = [cv2.resize(to_rgb(row.image), size, interpolation=smooth)]
     for picture in (labels.colorize(row.truth), labels.colorize(row.prediction), error_map(row)):
         pictures += [gap, cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST_EXACT)]
     return np.concatenate(pictures, axis=1)
@@ -73,16 +73,30 @@ def row_of_pictures(row: Row, labels: Labels, cell: int) -> Image:
 
 def error_map(row: Row) -> Image:
     """Red where the prediction is wrong, black where the truth is void, the image in pale grey elsewhere."""
-    grey = row.image.mean(axis=2, keepdims=True).repeat(3, axis=2)
+    grey = to_rgb(row.image).mean(axis=2, keepdims=True).repeat(3, axis=2)
     picture: Image = (160 + grey * (95 / 255)).astype(np.uint8)
     picture[row.prediction != row.truth] = WRONG
     picture[row.truth == IGNORE] = UNCOUNTED
     return picture
 
 
-def overlay(image: Image, mask: Mask, labels: Labels, strength: float = 0.55) -> Image:
-    """The image (H, W, 3) tinted with the colours of its labels (H, W)."""
-    return cv2.addWeighted(image, 1 - strength, labels.colorize(mask), strength, 0).astype(np.uint8)
+def to_rgb(image: Raster) -> Image:
+    """An image (H, W, C) as a picture (H, W, 3): its first three channels, or its first as grey if there are fewer.
+
+    Each channel of an image of 16 bits or floats is stretched so that 2 % of its pixels are black and 2 % are full.
+    """
+    shown = image[..., :3] if image.shape[2] >= 3 else image[..., :1].repeat(3, axis=2)
+    if shown.dtype == np.uint8:
+        return np.ascontiguousarray(shown, np.uint8)
+    step = -(-max(shown.shape) // 1000)  # a million pixels tell the percentiles
+    low, high = np.percentile(shown[::step, ::step], (2, 98), axis=(0, 1)).astype(np.float32)
+    stretched = (shown.astype(np.float32) - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
+    return (255 * stretched.clip(0, 1)).round().astype(np.uint8)
+
+
+def overlay(image: Raster, mask: Mask, labels: Labels, strength: float = 0.55) -> Image:
+    """The image (H, W, C), as to_rgb shows it, tinted with the colours of its labels (H, W)."""
+    return cv2.addWeighted(to_rgb(image), 1 - strength, labels.colorize(mask), strength, 0).astype(np.uint8)
 
 
 def heat_map(variance: NDArray[np.float32]) -> Image:
