@@ -1,12 +1,13 @@
 """EM, nuclei, PASCAL VOC and SUN RGB-D: tiny archives in the true layouts, whole and with faults planted in them."""
 
 import sys
-import types
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+import scipy.io
+import scipy.sparse
 from numpy.typing import NDArray
 
 from segue.data import create_dataset
@@ -243,27 +244,29 @@ class TestVoc:
         assert np.array_equal(samples.mask(1), labels_of([*range(21), 255, 1]))  # VOC's own
         assert np.array_equal(samples.mask(2), labels_of([20]))
 
-    def test_train_aug_from_sbd(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_train_aug_from_sbd(self, tmp_path: Path) -> None:
         self.write(tmp_path / "VOC2012")
         sbd = tmp_path / "benchmark_RELEASE" / "dataset"
         write_lines(sbd / "train.txt", self.SBD[:2])
         write_lines(sbd / "val.txt", self.SBD[2:])
-
-        def loadmat(path: Path, squeeze_me: bool, struct_as_record: bool) -> dict[str, types.SimpleNamespace]:
-            if not path.exists():
-                raise FileNotFoundError(path)
-            return {"GTcls": types.SimpleNamespace(Segmentation=labels_of([0, 7]))}
-
-        scipy = types.ModuleType("scipy")
-        monkeypatch.setitem(sys.modules, "scipy", scipy)
-        monkeypatch.setitem(sys.modules, "scipy.io", types.SimpleNamespace(loadmat=loadmat))
         samples = Voc(tmp_path, "train_aug")
         assert names_of(samples) == [*self.TRAIN, "2008_000002"]
-        with pytest.raises(DataError, match=r"2008_000002\.mat cannot be read"):
+        path = sbd / "cls" / "2008_000002.mat"
+        with pytest.raises(DataError, match=r"2008_000002\.mat cannot be read.*get the archive anew"):
             samples.check(2)
-        write_lines(sbd / "cls" / "2008_000002.mat", ["what loadmat reads"])
+        path.parent.mkdir()
+        outlines = np.empty((20, 1), object)
+        outlines[:, 0] = [scipy.sparse.csc_array(SIZE) for _ in range(20)]
+        fields = {"Boundaries": outlines, "Segmentation": labels_of([0, 7]), "CategoriesPresent": np.uint8([[7]])}
+        scipy.io.savemat(path, {"GTcls": fields}, do_compression=True)  # as in the archive
         samples.check(2)
         assert np.array_equal(samples[2]["mask"], labels_of([0, 7]))
+        scipy.io.savemat(path, {"GTcls": {**fields, "Segmentation": labels_of([0, 21])}})
+        with pytest.raises(DataError, match=r"2008_000002\.mat has the label 21; allowed are 0 to 20, 255"):
+            samples.check(2)
+        path.write_bytes(path.read_bytes()[:-50])
+        with pytest.raises(DataError, match=r"2008_000002\.mat cannot be read"):
+            samples.check(2)
 
     def test_sbd_without_scipy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.write(tmp_path)

@@ -13,7 +13,7 @@ class Recipe:
     network: str
     """A network of `segue models`."""
     data: str
-    """A data set: camvid, cells, cityscapes, em, folder, nuclei, streets, sunrgbd or voc."""
+    """A data set of `segue data`."""
     epochs: int
     """Passes over the training split."""
     batch_size: int

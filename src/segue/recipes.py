@@ -61,6 +61,12 @@ UNET_NUCLEI_FAST = replace(
     mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25), validate_every=8,
 )  # fmt: skip
 
+# [ours]: half as wide; the data set has normalised the channels. Left and right are alike.
+UNET_ISLES = replace(
+    UNET_EM, data="isles", options={"width": 32}, epochs=100, batch_size=8, optimizer="adam", learning_rate=3e-4, momentum=0.9,
+    schedule="poly", class_weights="median_frequency", crop=(244, 244), rotate=15, mean=(0.0,) * 5, std=(1.0,) * 5,
+)  # fmt: skip
+
 # [code]: prototxt of LargeFOV, 6,000 steps of 30 images.
 DEEPLABV1_VOC = Recipe(
     network="deeplabv1", data="voc", split="train_aug", epochs=17, batch_size=30, optimizer="sgd", learning_rate=1e-3,
@@ -209,6 +215,8 @@ RECIPES: dict[str, Recipe] = {
     "fusionnet-em-fast": replace(UNET_EM_FAST, network="fusionnet", loss="absolute"),
     "gcn-streets": replace(STREETS, network="gcn", options={"backbone": "resnet18", "k": 7}),
     "gcn-voc": GCN_VOC,
+    # [ours]: as on SUN RGB-D, whose paper has no NYUv2; the depth's mean and deviation are those of ESANet's code, in metres.
+    "rednet-nyuv2": replace(REDNET_SUNRGBD, data="nyuv2", mean=(*MEAN, 2.84), std=(*STD, 1.42)),
     "rednet-streets": replace(
         STREETS, network="rednet", options={"backbone": "resnet18"}, class_weights="median_frequency", mean=(0.5, 0.5, 0.5, 40.0),
         std=(0.25, 0.25, 0.25, 60.0),
@@ -221,11 +229,13 @@ RECIPES: dict[str, Recipe] = {
         SEGNET_CAMVID, network="segnet_basic", epochs=327, batch_size=12, learning_rate=0.1, mean=(0.0, 0.0, 0.0),
         std=(1 / 255, 1 / 255, 1 / 255), classifier="",
     ),
+    "unet-brats": replace(UNET_ISLES, data="brats", epochs=20, crop=(228, 228), mean=(0.0,) * 4, std=(1.0,) * 4),
     "unet-cells": replace(
         CELLS, network="unet", options={"width": 16}, class_weights="median_frequency", border_weights=True, elastic=4
     ),
     "unet-em": UNET_EM,
     "unet-em-fast": UNET_EM_FAST,
+    "unet-isles": UNET_ISLES,
     "unet-nuclei": replace(
         UNET_EM, data="nuclei", class_weights="median_frequency", border_weights=True, crop=(228, 228), mean=(0.0, 0.0, 0.0),
         std=(1.0, 1.0, 1.0),

@@ -7,7 +7,9 @@ from segue.data.cells import Cells
 from segue.data.cityscapes import Cityscapes
 from segue.data.em import Em
 from segue.data.folder import Folder
+from segue.data.medical import Brats, Isles, Volumes
 from segue.data.nuclei import Nuclei
+from segue.data.nyuv2 import Nyuv2
 from segue.data.samples import DataError, Samples
 from segue.data.streets import Streets
 from segue.data.sunrgbd import SunRgbd
@@ -15,15 +17,19 @@ from segue.data.voc import Voc
 from segue.suggest import did_you_mean
 
 DATASETS: dict[str, Callable[..., Samples]] = {
+    "brats": Brats,
     "camvid": CamVid,
     "cells": Cells,
     "cityscapes": Cityscapes,
     "em": Em,
     "folder": Folder,
+    "isles": Isles,
     "nuclei": Nuclei,
+    "nyuv2": Nyuv2,
     "streets": Streets,
     "sunrgbd": SunRgbd,
     "voc": Voc,
+    "volumes": Volumes,
 }
 DRAWN = ("cells", "streets")
 """Those that the program draws: they need no files."""

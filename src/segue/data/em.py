@@ -14,8 +14,9 @@ EM = Labels(names=("cell", "membrane"), palette=((255, 255, 255), (0, 0, 0)))
 SLICES, TRAINED = 30, 24
 VOLUME, LABELS = "train-volume.tif", "train-labels.tif"
 HELP = (
-    f"ISBI-2012 EM is {VOLUME} and {LABELS}, of {SLICES} slices each, or the folders images and membranes of {SLICES} PNGs each: "
-    "get it from imagej.net/events/isbi-2012-segmentation-challenge, name its place with --root"
+    f"ISBI-2012 EM is {VOLUME} and {LABELS}, of {SLICES} slices each: segue data fetch em, or get them from "
+    "imagej.net/events/isbi-2012-segmentation-challenge; or else it is the folders images and membranes, of as many PNGs each; "
+    "name the place with --root"
 )
 
 

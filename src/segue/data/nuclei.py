@@ -14,8 +14,8 @@ NUCLEI = Labels(names=("background", "nucleus"), palette=((0, 0, 0), (255, 255, 
 
 HELP = (
     "the Data Science Bowl 2018 is stage1_train/ID/images/ID.png with one file a nucleus in stage1_train/ID/masks, or else train "
-    "and val with the folders images and instances: get stage1_train.zip from bbbc.broadinstitute.org/BBBC038, unpack it into a "
-    "folder stage1_train, name the folder above it with --root"
+    "and val with the folders images and instances: segue data fetch nuclei, or get stage1_train.zip from "
+    "bbbc.broadinstitute.org/BBBC038 and unpack it into a folder stage1_train; name the folder above it with --root"
 )
 
 
@@ -30,7 +30,7 @@ class Nuclei(FileSamples):
     so on) is val, 134 pictures of 670, and the others are train.
 
     Classes: background, nucleus. `instances` has a number for each nucleus on all of its pixels; in `mask`, nuclei that touch are
-    held apart by a line of background, as in U-Net (section 3): see `separate`.
+    held apart by a line of background, as in U-Net (section 3): see `separate`. The palette is segue's, black and white.
 
     Caicedo et al.: Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl, Nature Methods 2019; image set
     BBBC038v1 of the Broad Bioimage Benchmark Collection. CC0.

@@ -18,13 +18,14 @@ NAMES = (
 VOC = Labels(NAMES, tuple(distinct_color(i - 1) for i in range(len(NAMES))))
 
 HELP = (
-    "VOCdevkit/VOC2012 has the folders JPEGImages, SegmentationClass and ImageSets/Segmentation: get VOCtrainval_11-May-2012.tar "
-    "from host.robots.ox.ac.uk/pascal/VOC/voc2012, unpack it, name the folder with --root"
+    "VOCdevkit/VOC2012 has the folders JPEGImages, SegmentationClass and ImageSets/Segmentation: segue data fetch voc, or get "
+    "VOCtrainval_11-May-2012.tar from host.robots.ox.ac.uk/pascal/VOC/voc2012 and unpack it; name the folder where VOCdevkit is "
+    "with --root"
 )
 SBD_HELP = (
-    "train_aug needs the labels of SBD: put the folder SegmentationClassAug, of PNGs, into VOC2012; or unpack benchmark.tgz from "
+    "train_aug needs the labels of SBD: segue data fetch sbd; or unpack benchmark.tgz from "
     "www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours into the root, where it becomes "
-    "benchmark_RELEASE/dataset; or use the split train"
+    "benchmark_RELEASE/dataset; or put the folder SegmentationClassAug, of PNGs, into VOC2012; or use the split train"
 )
 
 
