@@ -4,7 +4,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from segue import __version__
+from segue.cli.compare import compare
+from segue.cli.data import data
 from segue.cli.demo import demo
+from segue.cli.doctor import doctor
 from segue.cli.evaluate import evaluate
 from segue.cli.models import models
 from segue.cli.predict import predict
@@ -13,8 +16,11 @@ from segue.suggest import did_you_mean
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "demo": demo,
+    "data": data,
+    "doctor": doctor,
     "train": train,
     "evaluate": evaluate,
+    "compare": compare,
     "predict": predict,
     "models": models,
 }
