@@ -13,8 +13,9 @@ def predict(args: Sequence[str]) -> None:
     import tyro
 
     def command(
-        paths: tyro.conf.Positional[list[Path]], out: Path = Path("predictions"), crf: bool = False, samples: int = 0
-    ) -> None:
+        paths: tyro.conf.Positional[list[Path]], out: Path = Path("predictions"), crf: bool = False, samples: int = 0,
+        cityscapes_submission: bool = False,
+    ) -> None:  # fmt: skip
         """Write a map of class numbers (PNG) and an overlay (JPEG) for each image, at the image's own size.
 
         Args:
@@ -22,16 +23,18 @@ def predict(args: Sequence[str]) -> None:
             out: The folder for the results.
             crf: Move the edges of the classes to edges of the image, with DeepLab's dense CRF (other networks take v2's values).
             samples: Predict so often with dropout on, label by the mean, and write a picture of the variance (Bayesian SegNet).
+            cityscapes_submission: Write what the Cityscapes server takes, and nothing else: PNGs of label ids, named as it asks.
         """
-        label_photos(paths, out, crf, samples)
+        label_photos(paths, out, crf, samples, cityscapes_submission)
 
     tyro.cli(command, args=args, prog="segue predict")
 
 
-def label_photos(paths: list[Path], out: Path, crf: bool, samples: int) -> None:
+def label_photos(paths: list[Path], out: Path, crf: bool, samples: int, submission: bool) -> None:
     from segue.checkpoint import find_checkpoint, load_checkpoint
     from segue.crf import CRFS
-    from segue.images import read_image, write_image
+    from segue.data.cityscapes import CITYSCAPES, CLASS_IDS
+    from segue.images import photo_channels, write_image
     from segue.inference import Predictor
     from segue.report.sheet import heat_map, overlay
 
@@ -42,43 +45,73 @@ def label_photos(paths: list[Path], out: Path, crf: bool, samples: int) -> None:
         if (path / "recipe.json").exists():
             raise ValueError(f"{path} is a run without a checkpoint; train it for an epoch first: segue train --resume {path}")
     checkpoint, inputs = (paths[0], paths[1:]) if named else (Path("enet-camvid"), paths)
-    targets = plan_outputs(inputs, out)
+    targets = plan_outputs(inputs, out, submission)
     model, card = load_checkpoint(checkpoint)
     predictor = Predictor.of(model, card)
+    if submission and card.labels.names != CITYSCAPES.names:
+        raise ValueError(
+            f"{checkpoint} knows the classes {', '.join(card.labels.names)}, not the 19 of Cityscapes in their order, and would "
+            "write wrong label ids; name a checkpoint that was trained on Cityscapes, or leave out --cityscapes-submission"
+        )
     if samples:
         predictor.check_sampling(samples)
-    if predictor.channels not in (1, 3):
+    if predictor.channels not in (1, 3) and all(photo_channels(path) in (1, 3) for path in targets):
         raise ValueError(
-            f"{card.network} takes {predictor.channels} channels here, and photos have 3; give it the others, such as depth, in "
-            "Python: Predictor.load(checkpoint)(image, depth)"
+            f"{card.network} takes {predictor.channels} channels here, and photos have 3; give it TIFFs with as many, or the "
+            "others, such as depth, in Python: Predictor.load(checkpoint)(image, depth)"
         )
     variant = f"{card.network}-{card.options.get('backbone')}"
     dense_crf = CRFS.get(variant, CRFS.get(card.network, CRFS["deeplabv2"])) if crf else None
     out.mkdir(parents=True, exist_ok=True)
     broken = 0
+    sizes: dict[tuple[int, ...], Path] = {}
     for source, target in progress("labelling")(list(targets.items())):
         try:
-            image = read_image(source)
-            mask, uncertainty = label_photo(predictor, image, dense_crf, samples)
+            image, seen = read_photo(source, predictor.channels)
+            mask, uncertainty = label_photo(predictor, image, seen, dense_crf, samples)
         except (ValueError, MemoryError) as error:
             broken += 1
             print(f"left out: {error}", file=sys.stderr)
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(target, mask)
-        write_image(target.with_name(f"{target.stem}_overlay.jpg"), overlay(image, mask, predictor.labels))
-        if uncertainty is not None:
+        write_image(target, CLASS_IDS[mask] if submission else mask)
+        if not submission:
+            write_image(target.with_name(f"{target.stem}_overlay.jpg"), overlay(image, mask, predictor.labels))
+        if not submission and uncertainty is not None:
             write_image(target.with_name(f"{target.stem}_uncertainty.jpg"), heat_map(uncertainty))
+        sizes[mask.shape] = source
         print(f"{source} -> {target}: {summary(mask, predictor.labels.names)}")
     if broken:
         raise ValueError(f"{broken} of {len(targets)} images could not be labelled; they are named above")
+    if submission:
+        for (height, width), source in sizes.items():
+            if (height, width) != (1024, 2048):
+                print(f"{source} is {width} x {height} pixels; the server takes 2048 x 1024 alone", file=sys.stderr)
+        print(
+            f"for the server at cityscapes-dataset.com: zip -j submission.zip {out}/*_pred_labelIds.png\n"
+            "it wants one file for each of the 1525 images of leftImg8bit/test, and no other"
+        )
 
 
-def label_photo(predictor: Any, image: Any, dense_crf: Any, samples: int) -> tuple[Any, Any]:
-    """The label map of an RGB image, and the variance of several samples where these are wanted, else None."""
-    from segue.images import to_grey
+def read_photo(path: Path, channels: int) -> tuple[Any, Any]:
+    """An image as an RGB picture of 8 bits, and as a network of so many channels sees it; ValueError if they do not fit."""
+    from segue.images import photo_channels, read_channels, read_image, to_grey
+    from segue.report.sheet import to_rgb
 
-    seen = to_grey(image) if predictor.channels == 1 else image
+    if channels in (1, 3) and photo_channels(path):
+        image = read_image(path)
+        return image, to_grey(image) if channels == 1 else image
+    seen = read_channels(path)
+    if seen.shape[2] != channels:
+        raise ValueError(f"{path} has {seen.shape[2]} channel(s) of {seen.dtype}, but the network takes {channels}")
+    return to_rgb(seen), seen
+
+
+def label_photo(predictor: Any, image: Any, seen: Any, dense_crf: Any, samples: int) -> tuple[Any, Any]:
+    """The label map of what the network sees, and the variance of several samples where these are wanted, else None.
+
+    image: it as an RGB picture, along whose edges the CRF moves the classes.
+    """
     if dense_crf is None and not samples:
         return predictor(seen), None
     probabilities, uncertainty = predictor.sampled(seen, samples) if samples else (predictor.probabilities(seen), None)
@@ -87,13 +120,15 @@ def label_photo(predictor: Any, image: Any, dense_crf: Any, samples: int) -> tup
     return probabilities.argmax(axis=0).astype("uint8"), uncertainty
 
 
-def plan_outputs(inputs: list[Path], out: Path) -> dict[Path, Path]:
+def plan_outputs(inputs: list[Path], out: Path, submission: bool) -> dict[Path, Path]:
     """Each image, those in folders included, with the path of its label map; ValueError if two would share one."""
+    from segue.data.cityscapes import submission_name
+
     targets: dict[Path, Path] = {}
     for path in inputs:
         for source in images_in(path, out) if path.is_dir() else [path]:
             inside = source.relative_to(path).parent if path.is_dir() else Path()
-            targets[source] = out / inside / f"{source.stem}.png"
+            targets[source] = out / (submission_name(source) if submission else inside / f"{source.stem}.png")
     if not targets:
         raise ValueError("there are no images to label; name photos, or folders that hold some")
     owners: dict[Path, Path] = {}

@@ -1,8 +1,12 @@
 """Cityscapes, the street scenes of fifty cities, with the nineteen classes that its benchmark scores."""
 
+import re
 from pathlib import Path
 
-from segue.data.files import FileSamples, pair
+import numpy as np
+from numpy.typing import NDArray
+
+from segue.data.files import FileSamples, pair, read, read_numbers
 from segue.data.samples import DataError
 from segue.labels import IGNORE, Labels, Mask
 
@@ -44,6 +48,8 @@ LABEL_IDS = (
     (33, "bicycle", 18, "vehicle"),
     (-1, "license plate", IGNORE, "vehicle"),
 )
+CLASS_IDS = np.array([label for label, _, number, _ in LABEL_IDS if number != IGNORE], np.uint8)
+"""The id of each class, by its number."""
 MAPPING = {label % 256: number for label, _, number, _ in LABEL_IDS}
 
 CITYSCAPES = Labels(
@@ -56,7 +62,7 @@ CITYSCAPES = Labels(
     categories=tuple(category for _, _, number, category in LABEL_IDS if number != IGNORE),
 )  # fmt: skip
 
-IMAGE, MASK = "_leftImg8bit.png", "_gtFine_labelIds.png"
+IMAGE, MASK, INSTANCES = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
 HELP = (
     f"images are leftImg8bit/SPLIT/CITY/*{IMAGE}, masks gtFine/SPLIT/CITY/*{MASK} (not *_color.png): register at "
     "cityscapes-dataset.com, unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip into one folder, name it with --root"
@@ -73,6 +79,9 @@ class Cityscapes(FileSamples):
     terrain (nature); sky; person, rider (human); car, truck, bus, train, motorcycle, bicycle (vehicle). The other 16 of the 35
     labels in the masks are ignored, as the benchmark does.
 
+    The benchmark's iIoU is counted over the instances in gtFine/train/aachen/aachen_000000_000019_gtFine_instanceIds.png, which
+    the archive holds beside the masks; without these files all else works.
+
     The labels of the test split are not public: its masks, where the archive has them, hold void alone. `len` and `name` list its
     images, for predicting; reading a sample or a mask is a DataError, since only the server at cityscapes-dataset.com can score.
 
@@ -81,6 +90,7 @@ class Cityscapes(FileSamples):
     """
 
     splits = ("train", "val", "test")
+    label_ids = LABEL_IDS
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         if split not in self.splits:
@@ -102,6 +112,15 @@ class Cityscapes(FileSamples):
             )
         return super().mask(index)
 
+    def instance_ids(self, index: int) -> NDArray[np.uint16] | None:
+        """The numbers of the file *_instanceIds.png, uint16 (H, W); None if there is no such file.
+
+        1000 * label + a running number for an instance, the label alone elsewhere and where a group could not be told apart.
+        """
+        mask = self.pairs[index][1]
+        path = mask.with_name(mask.name.removesuffix(MASK) + INSTANCES)
+        return read(path, read_numbers) if path.exists() else None
+
 
 def files_by_place(folder: Path, ending: str) -> dict[str, Path]:
     """The files */*`ending` in order, by what comes before the ending: aachen/aachen_000000_000019."""
@@ -111,3 +130,17 @@ def files_by_place(folder: Path, ending: str) -> dict[str, Path]:
     if not files:
         raise DataError(f"{folder} has no files */*{ending}; {HELP}")
     return {path.relative_to(folder).as_posix().removesuffix(ending): path for path in files}
+
+
+def submission_name(image: Path) -> str:
+    """What the benchmark's server takes a label map for by its name, CITY_SEQUENCE_FRAME*.png; DataError if the image has none.
+
+    berlin_000000_000019_leftImg8bit.png becomes berlin_000000_000019_pred_labelIds.png.
+    """
+    frame = re.match(r"[^_]+_\d{6}_\d{6}(?=[_.])", image.name)
+    if not frame:
+        raise DataError(
+            f"{image} has no name of Cityscapes' kind, such as berlin_000000_000019{IMAGE}, and the server asks for its city, "
+            "sequence and frame; name the images of leftImg8bit/test, or leave out --cityscapes-submission"
+        )
+    return f"{frame[0]}_pred_labelIds.png"
