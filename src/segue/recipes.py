@@ -53,8 +53,8 @@ UNET_EM = Recipe(
 
 # For two cores: a quarter of the width, batch norm, one cycle of the learning rate, turns and mirror images [ours].
 UNET_EM_FAST = replace(
-    UNET_EM, options={"width": 16, "batch_norm": True}, epochs=160, batch_size=4, optimizer="adam", learning_rate=1e-3, momentum=0.9,
-    schedule="one_cycle", crop=(256, 256), jitter=0.2, mean=(0.5,), std=(0.25,), validate_every=20,
+    UNET_EM, options={"width": 16, "batch_norm": True}, epochs=160, batch_size=4, optimizer="adam", learning_rate=1e-3,
+    momentum=0.9, schedule="one_cycle", crop=(256, 256), jitter=0.2, mean=(0.5,), std=(0.25,), validate_every=20,
 )  # fmt: skip
 UNET_NUCLEI_FAST = replace(
     UNET_EM_FAST, data="nuclei", options={"width": 16, "batch_norm": True, "padding": "same"}, epochs=32,
