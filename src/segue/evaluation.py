@@ -1,13 +1,25 @@
 """One confusion matrix over a split, through the predictor that ships: the score reported is the score shipped."""
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import import_module
+from pathlib import Path
 from typing import Protocol, Self
 
 from segue.data.samples import Sample, Samples
 from segue.inference import Confidence, Predictor
 from segue.labels import Mask
-from segue.metrics import ConfusionMatrix
+from segue.metrics import ConfusionMatrix, ImageMatrices
+
+SCORERS = {
+    "cells": "segue.metrics.instances:InstanceScorer",
+    "cityscapes": "segue.metrics.cityscapes:CityscapesScorer",
+    "em": "segue.metrics.membranes:MembraneScorer",
+    "nuclei": "segue.metrics.instances:InstanceScorer",
+}
+"""By what a data set is judged beside the confusion matrix, imported when it is needed."""
 
 
 class Scorer(Protocol):
@@ -31,6 +43,15 @@ class Scorer(Protocol):
         """Rows for people to read, the header first, the first column text."""
 
 
+def create_scorers(data: str, samples: Samples) -> list[Scorer]:
+    """What the data set of that name is judged by beside the confusion matrix, which is nothing for most."""
+    if data not in SCORERS:
+        return []
+    module, name = SCORERS[data].split(":")
+    scorer: Scorer = getattr(import_module(module), name)(samples)
+    return [scorer]
+
+
 def evaluate(
     predictor: Predictor,
     samples: Samples,
@@ -41,18 +62,52 @@ def evaluate(
 
     ValueError if the classes of the data are not those of the network, or if there are no samples.
     """
+    return evaluate_images(predictor, samples, progress, scorers).total
+
+
+def evaluate_images(
+    predictor: Predictor,
+    samples: Samples,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    scorers: Sequence[Scorer] = (),
+    *,
+    into: ImageMatrices | None = None,
+    root: str | Path = "",
+    share: tuple[int, int] = (0, 1),
+) -> ImageMatrices:
+    """As `evaluate`, and the matrix of each image by its name, which is told from the folder `root` on.
+
+    into: matrices to go on with; images that are there are passed over, which scorers do not allow.
+    share: (number, count) of a process among several, which scores every `count`-th image from its number on. Added up, the
+    matrices of all have each image once, whatever the remainder.
+    """
     check_labels(predictor, samples)
-    matrix = ConfusionMatrix(predictor.labels.names)
+    images = ImageMatrices(predictor.labels.names) if into is None else into
+    names = image_names(samples, root)
+    passed_over = [name for name in names if name in images]
+    if passed_over and scorers:
+        raise ValueError(f"{passed_over[0]} is counted already, and {scorers[0].title} could not see it; begin without `into`")
+    indices = [index for index in range(share[0], len(samples), share[1]) if names[index] not in images]
     needs_confidence = any(scorer.needs_confidence for scorer in scorers)
-    for index, sample in zip(progress(range(len(samples))), read_ahead(samples), strict=True):
+    for index, sample in zip(progress(indices), read_ahead(samples, indices), strict=True):
         try:
             prediction, confidence = predict_sample(predictor, sample, needs_confidence)
-            matrix.update(sample["mask"], prediction)
+            images.add(names[index], sample["mask"], prediction)
             for scorer in scorers:
                 scorer.update(index, sample, prediction, confidence)
         except ValueError as error:
             raise ValueError(f"{samples.name(index)}: {error}") from error
-    return matrix
+    return images
+
+
+def image_names(samples: Samples, root: str | Path = "") -> list[str]:
+    """The names of the samples, those of files from the folder `root` on; ValueError if two are alike."""
+    folder = f"{Path(root)}{os.sep}" if root else ""
+    names = [samples.name(index).removeprefix(folder).replace(os.sep, "/") for index in range(len(samples))]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{len(twice)} names belong to several images ({', '.join(twice[:3])}); give each a name of its own")
+    return names
 
 
 def predict_sample(predictor: Predictor, sample: Sample, with_confidence: bool = False) -> tuple[Mask, Confidence | None]:
@@ -77,12 +132,13 @@ def check_labels(predictor: Predictor, samples: Samples) -> None:
         )
 
 
-def read_ahead(samples: Samples) -> Iterator[Sample]:
-    """The samples in order, the next one being read while one is in use."""
+def read_ahead(samples: Samples, indices: Iterable[int]) -> Iterator[Sample]:
+    """The samples of these numbers in their order, the next one being read while one is in use."""
+    coming: Future[Sample] | None = None
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(samples.__getitem__, 0)
-        for index in range(1, len(samples) + 1):
-            sample = coming.result()
-            if index < len(samples):
-                coming = pool.submit(samples.__getitem__, index)
-            yield sample
+        for index in indices:
+            ready, coming = coming, pool.submit(samples.__getitem__, index)
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()

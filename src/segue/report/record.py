@@ -1,6 +1,7 @@
 """The record of an evaluation: scores.json for machines, README.md and a contact sheet for people."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from segue.checkpoint import Card
 from segue.data.samples import Samples
-from segue.evaluation import predict_sample
+from segue.evaluation import Scorer, predict_sample
 from segue.images import write_image
 from segue.inference import Predictor
 from segue.metrics import ConfusionMatrix
@@ -34,11 +35,12 @@ def score_table(matrix: ConfusionMatrix) -> list[tuple[str, str, str, str]]:
 
 
 def write_record(
-    folder: Path, matrix: ConfusionMatrix, predictor: Predictor, samples: Samples, card: Card, evaluation: dict[str, Any]
-) -> Path:
+    folder: Path, matrix: ConfusionMatrix, predictor: Predictor, samples: Samples, card: Card, evaluation: dict[str, Any],
+    scorers: Sequence[Scorer] = (),
+) -> Path:  # fmt: skip
     """Write scores.json, sheet.jpg and README.md into the folder; gives the sheet's path.
 
-    `evaluation` tells what was scored: data, split, command, seconds, hardware, versions.
+    `evaluation` tells what was scored: data, split, command, seconds, hardware, versions. `scorers` are those that saw it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fields = {
@@ -47,6 +49,7 @@ def write_record(
         "rule": RULE,
         "scores": matrix.scores(),
         "iu": {name: none_if_nan(iu) for name, iu in zip(matrix.names, matrix.iu, strict=True)},
+        "scorers": {scorer.title: {name: none_if_nan(score) for name, score in scorer.scores().items()} for scorer in scorers},
         "confusion": matrix.to_json(),
         "network": card.network,
         "recipe": card.recipe,
@@ -57,7 +60,7 @@ def write_record(
     title = f"{where}: mean IU {matrix.mean_iu:.3f} over {len(samples)} images"
     sheet = folder / "sheet.jpg"
     write_image(sheet, contact_sheet(pictured(predictor, samples), samples.labels, title, matrix.iu.tolist()))
-    (folder / "README.md").write_text(as_markdown(title, matrix, fields, card.training))
+    (folder / "README.md").write_text(as_markdown(title, matrix, scorers, fields, card.training))
     return sheet
 
 
@@ -71,12 +74,14 @@ def pictured(predictor: Predictor, samples: Samples) -> list[Row]:
     return rows
 
 
-def as_markdown(title: str, matrix: ConfusionMatrix, fields: dict[str, Any], training: dict[str, Any]) -> str:
-    header, *body = score_table(matrix)
-    table = [header, ("---", "---:", "---:", "---:"), *body]
+def as_markdown(
+    title: str, matrix: ConfusionMatrix, scorers: Sequence[Scorer], fields: dict[str, Any], training: dict[str, Any]
+) -> str:
     lines = [f"# {title}", "", "![contact sheet](sheet.jpg)", ""]
-    lines += ["| " + " | ".join(row) + " |" for row in table]
-    lines += ["", f"In percent. {RULE}", "", "| scored | |", "| --- | --- |"]
+    lines += [*markdown_table(score_table(matrix)), "", f"In percent. {RULE}"]
+    for scorer in scorers:
+        lines += ["", f"## {scorer.title}", "", *markdown_table(scorer.table())]
+    lines += ["", "| scored | |", "| --- | --- |"]
     lines += [f"| {name} | {fields[name]} |" for name in ("command", "images", "seconds", "hardware")]
     while training:
         lines += ["", "| trained | |", "| --- | --- |"]
@@ -87,6 +92,13 @@ def as_markdown(title: str, matrix: ConfusionMatrix, fields: dict[str, Any], tra
         training = training.get("started_from", {})
         lines += ["", "It started from the weights of:"] if training else []
     return "\n".join(lines) + "\n"
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table whose first row is the header and whose first column is text."""
+    header, *body = rows
+    rule = ("---", *("---:" for _ in header[1:]))
+    return ["| " + " | ".join(row) + " |" for row in (header, rule, *body)]
 
 
 def percent(share: float) -> str:
