@@ -29,7 +29,8 @@ class Card:
     in_channels: int = 3
     options: dict[str, Any] = field(default_factory=dict)
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    """Subtracted from each channel, whose values are 0 to 1, or as they are in images of floats; then the channel is divided by `std`."""
+    """Subtracted from each channel, whose values are 0 to 1; then the channel is divided by `std`. Images of floats are
+    taken as they are."""
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     short_side: int = 0
     """Images of other sizes are predicted with their shorter side resized to so many pixels; 0 leaves them as they are."""
