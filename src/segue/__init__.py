@@ -8,11 +8,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from segue.checkpoint import load_checkpoint, save_checkpoint
     from segue.data import create_dataset
-    from segue.evaluation import evaluate
+    from segue.evaluation import evaluate, evaluate_images
     from segue.inference import Predictor
     from segue.labels import Labels
     from segue.losses import cross_entropy
-    from segue.metrics import ConfusionMatrix
+    from segue.metrics import ConfusionMatrix, ImageMatrices
     from segue.models import create_model, list_models
     from segue.recipes import Recipe, get_recipe
     from segue.training import train
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # Each public name with its module, which is imported when the name is first used.
 PUBLIC = {
     "ConfusionMatrix": "segue.metrics",
+    "ImageMatrices": "segue.metrics",
     "Labels": "segue.labels",
     "Predictor": "segue.inference",
     "Recipe": "segue.recipes",
@@ -27,6 +28,7 @@ PUBLIC = {
     "create_model": "segue.models",
     "cross_entropy": "segue.losses",
     "evaluate": "segue.evaluation",
+    "evaluate_images": "segue.evaluation",
     "get_recipe": "segue.recipes",
     "list_models": "segue.models",
     "load_checkpoint": "segue.checkpoint",

@@ -11,11 +11,13 @@ def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    table = Table(box=box.SIMPLE_HEAD)
     for column, heading in enumerate(rows[0]):
         table.add_column(heading, justify="right" if column and heading != "paper" else "left")
     for row in rows[1:]:
         table.add_row(*row)
+    if title:
+        print(title)
     Console().print(table)
 
 

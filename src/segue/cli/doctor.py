@@ -65,6 +65,11 @@ def consult(data: str, root: str, split: str, out: Path | None, convert: Path | 
     if convert:
         if not found.meaning:
             raise DataError(f"nothing of {root} could be read, so there is nothing to convert")
+        blurred = [fault.name for fault in found.faults if fault.name in ("jpeg-mask", "anti-aliased")]
+        if blurred and not found.meaning.is_clear:
+            raise DataError(
+                f"{blurred[0]}: labels that lie so near each other cannot be told apart any more; export the masks anew"
+            )
         count, left_out = write_numbers(Path(root), convert, found.meaning, progress("converting"))
         print(f"converted: {count} pairs, with masks of class numbers, in {convert}; look at its segue.yaml")
         if left_out:
