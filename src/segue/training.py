@@ -25,8 +25,9 @@ from segue.backbones import classifier_weights
 from segue.checkpoint import Card, load_checkpoint, load_stage, read_card, save_checkpoint
 from segue.data import create_dataset
 from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
-from segue.data.samples import DataError, check_samples
+from segue.data.samples import DataError
 from segue.data.transforms import Augment, ObjectCrop, Transform
+from segue.doctor import quick_check
 from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.labels import Labels
 from segue.losses import supervised_loss
@@ -62,8 +63,8 @@ def train(
 ) -> Path:
     """Train as the recipe says and keep everything in the new folder `out`; gives that folder.
 
-    train_data, val_data: data sets of one's own in place of the recipe's; their samples are dicts with image uint8 (H, W, C) and
-    mask uint8 (H, W). `labels` names their classes, unless the data set has an attribute `labels`.
+    train_data, val_data: data sets of one's own in place of the recipe's; their samples are dicts with image (H, W, C) of uint8,
+    uint16 or float32, and mask uint8 (H, W). `labels` names their classes, unless the data set has an attribute `labels`.
     model: a module of one's own, from floats (N, C, H, W) to logits (N, K, H, W), in place of the recipe's network.
     transform: called as transform(image=..., mask=...), in place of the recipe's augmentation.
     devices, nodes: 0 takes what torchrun says, or else one device on one node.
@@ -88,8 +89,8 @@ def train(
     labels = labels or getattr(train_data, "labels", None)
     if labels is None:
         raise ValueError("the training data have no attribute `labels`; pass labels=Labels.from_names([...])")
-    for split, samples in (("training", train_data), ("validation", val_data)):
-        check_samples(samples, split, progress(f"checking the {split} split"))
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        quick_check(train_data, val_data, progress)
     torch.manual_seed(recipe.seed)  # of the first weights
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
     check_fit(recipe, network, train_data)

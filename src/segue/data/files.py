@@ -1,6 +1,8 @@
 """Samples in files: an image and a mask of class numbers for each."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeVar
 
@@ -8,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.samples import DataError, Sample, Samples
-from segue.images import IMAGE_SUFFIXES, ImageError, check_image, opened, read_image, read_mask
-from segue.labels import IGNORE, Image, Labels, Mask
+from segue.images import IMAGE_SUFFIXES, ImageError, Raster, check_image, opened, read_image, read_mask
+from segue.labels import IGNORE, Labels, Mask
 
 Pair = tuple[Path, Path]
 T = TypeVar("T")
+LONE: ContextVar[list[tuple[Path, str]] | None] = ContextVar("LONE", default=None)  # see leaving_out_lone_files
 
 
 class FileSamples(Samples):
@@ -38,7 +41,7 @@ class FileSamples(Samples):
         self.check_sizes(index, image.shape[1::-1], mask)
         return {"image": image, "mask": mask}
 
-    def image(self, index: int) -> Image:
+    def image(self, index: int) -> Raster:
         return read(self.pairs[index][0], read_image)
 
     def mask(self, index: int) -> Mask:
@@ -117,13 +120,29 @@ def files_by_stem(folder: Path, help: str) -> dict[str, Path]:
 
 
 def pair(images: Mapping[str, Path], masks: Mapping[str, Path], help: str) -> list[Pair]:
-    """Each image with the mask of the same key; DataError, ending in `help`, if any is alone."""
-    for here, there, what in ((images, masks, "mask"), (masks, images, "image")):
-        alone = [path for key, path in here.items() if key not in there]
-        if alone:
-            more = f" (and {len(alone) - 1} more)" if len(alone) > 1 else ""
-            raise DataError(f"{alone[0]}{more} has no {what} of the same name; {help}")
-    return [(image, masks[key]) for key, image in images.items()]
+    """Each image with the mask of the same key; DataError, ending in `help`, if any is alone and none are left out."""
+    alone = [(path, "mask") for key, path in images.items() if key not in masks]
+    alone += [(path, "image") for key, path in masks.items() if key not in images]
+    left_out = LONE.get()
+    if left_out is not None:
+        left_out += alone
+    elif alone:
+        path, what = alone[0]
+        others = sum(lacking == what for _, lacking in alone) - 1
+        more = f" (and {others} more)" if others else ""
+        raise DataError(f"{path}{more} has no {what} of the same name; {help}")
+    return [(image, masks[key]) for key, image in images.items() if key in masks]
+
+
+@contextmanager
+def leaving_out_lone_files() -> Iterator[list[tuple[Path, str]]]:
+    """Within it, files without a partner are no DataError: they are left out of the pairs, and listed with what each lacks."""
+    left_out: list[tuple[Path, str]] = []
+    token = LONE.set(left_out)
+    try:
+        yield left_out
+    finally:
+        LONE.reset(token)
 
 
 def size_message(image: Path, image_size: tuple[int, ...], mask: Path, mask_size: tuple[int, ...]) -> str:
