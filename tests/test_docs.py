@@ -28,12 +28,13 @@ def test_the_rows_of_results_are_those_of_the_records(page: Path) -> None:
         assert cells[6:] == [f"{hours:.1f}", training["hardware"], str(training["seed"]), training["commit"]]
 
 
-def test_the_table_of_drawn_data_is_up_to_date(tmp_path: Path) -> None:
+def test_the_tables_of_results_are_up_to_date(tmp_path: Path) -> None:
     for path in (ROOT / "docs/results").glob("*/scores.json"):
         (tmp_path / path.parent.name).mkdir()
         (tmp_path / path.parent.name / "scores.json").write_text(path.read_text())
     write_results(tmp_path)
-    assert (tmp_path / "drawn.md").read_text() == (ROOT / "docs/results/drawn.md").read_text()
+    for name in ("drawn.md", "em.md", "nuclei.md"):
+        assert (tmp_path / name).read_text() == (ROOT / "docs/results" / name).read_text()
 
 
 @every_page
