@@ -67,5 +67,7 @@ def test_what_is_no_map_of_cells_is_refused():
         border_weights(np.zeros((4, 4), np.float32))
     with pytest.raises(ValueError, match="0 for background"):
         border_weights(np.full((4, 4), -1))
-    with pytest.raises(ValueError, match=r"sigma \(=0\) must be above 0"):
-        border_weights(np.zeros((4, 4), np.uint16), sigma=0)
+    for settings in ({"sigma": 0}, {"sigma": np.nan}, {"sigma": np.inf}, {"w0": np.nan}, {"w0": np.inf}, {"w0": -1}):
+        ((name, value),) = settings.items()
+        with pytest.raises(ValueError, match=rf"{name} \(={value}\) must (not be negative|be above 0).*both finite"):
+            border_weights(np.zeros((4, 4), np.uint16), **settings)

@@ -108,3 +108,17 @@ def test_labels_are_checked() -> None:
     with pytest.raises(ValueError, match="1 to 255 class names"):
         Labels((), ())
     assert len(set(Labels.from_names([str(i) for i in range(255)]).palette)) == 255
+
+
+@pytest.mark.parametrize(("in_channels", "data", "depth"), [(4, "nyuv2", True), (3, "nyuv2", False), (4, "folder", False)])
+def test_a_card_from_before_it_told_of_depth(in_channels: int, data: str, depth: bool, tmp_path: Path) -> None:
+    colors = (0.0,) * in_channels, (1.0,) * in_channels
+    save_checkpoint(
+        tmp_path / "old",
+        create_model("enet", 2, in_channels),
+        Card("enet", LABELS, in_channels, {}, *colors, recipe={"data": data}),
+    )
+    card = json.loads((tmp_path / "old" / "model.json").read_text())
+    del card["depth"]
+    (tmp_path / "old" / "model.json").write_text(json.dumps(card))
+    assert load_checkpoint(tmp_path / "old")[1].depth == depth

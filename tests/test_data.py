@@ -484,6 +484,10 @@ class TestFolder:
         with pytest.raises(DataError, match=r"there is no file .*segue\.yaml; write one .*names: \[background, cell\]"):
             Folder(tmp_path)
 
+    def test_missing_root(self, tmp_path: Path) -> None:
+        with pytest.raises(DataError, match=r"no folder .*nowhere; name yours with --root.*segue data folder.*segue doctor"):
+            Folder(tmp_path / "nowhere")
+
     def test_yaml_that_is_no_text(self, tmp_path: Path) -> None:
         (tmp_path / "segue.yaml").write_bytes(b"names: [\xff]")
         with pytest.raises(DataError, match=r"segue\.yaml cannot be read.*UTF-8"):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import shutil
 import signal
 import sys
 import threading
@@ -184,6 +185,35 @@ class TestCommand:
         assert found == {"train.txt", "cls/a.mat"}
         assert len(json.loads((tmp_path / "r" / "fetched.json").read_text())) == 2
 
+    def test_what_came_and_cannot_be_read_is_an_error(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        file, root = tmp_path / "em.zip", tmp_path / "a root"
+        file.write_bytes(pack_zip({"train-volume.tif": b"x", "train-labels.tif": b"y"}))
+        for _ in range(2):  # also when it is there already
+            assert call(monkeypatch, "fetch", "em", "--root", root, "--from", file) == 2
+            said = capsys.readouterr()
+            assert "cannot be read" in said.err
+            assert f"to fetch anew, move {root} away" in said.err
+            assert "next:" not in said.out
+            assert "not yet" not in said.out
+        root.rename(tmp_path / "away")
+        file.write_bytes(em_zip())
+        assert call(monkeypatch, "fetch", "em", "--root", root, "--from", file) == 0
+        assert f"--root '{root}' " in capsys.readouterr().out
+
+    def test_what_waits_for_another_archive_is_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        top = "benchmark_RELEASE/dataset"
+        content = pack_tar({f"{top}/train.txt": b"a\n", f"{top}/val.txt": b"b\n", f"{top}/cls/a.mat": b"m"})
+        (tmp_path / "sbd.tgz").write_bytes(content)
+        arguments = ("fetch", "sbd", "--root", tmp_path / "r", "--from", tmp_path / "sbd.tgz", "--sha256", sha256(content))
+        assert call(monkeypatch, *arguments) == 0
+        out = capsys.readouterr().out
+        assert "train: not yet; there is no folder" in out
+        assert "next:" not in out
+
     @pytest.mark.parametrize(
         ("args", "message"),
         [
@@ -227,6 +257,23 @@ class TestFetch:
         )
         monkeypatch.setitem(SOURCES, "em", Source("imagej.net/x", "24, 6", "2", "research", (archive,)))
         return server.files["isbi.zip"]
+
+    @pytest.mark.parametrize("given", [True, False])
+    def test_a_file_used_as_it_is_takes_the_place_of_its_part(
+        self, given: bool, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server.files["labeled.mat"] = File(b"m" * 1000)
+        archive = Archive((server.url("labeled.mat"),), ("labeled.mat",), 10**6)
+        monkeypatch.setitem(SOURCES, "nyuv2", Source("cs.nyu.edu", "720, 75, 654", "40", "research", (archive,)))
+        copies: list[object] = []
+        copy = shutil.copyfile
+        monkeypatch.setattr("shutil.copyfile", lambda *places: copies.append(places) or copy(*places))
+        (tmp_path / "mine.mat").write_bytes(b"m" * 1000)
+        fetch("nyuv2", tmp_path / "root", str(tmp_path / "mine.mat") if given else "")
+        assert {path.name for path in (tmp_path / "root").iterdir()} == {"labeled.mat", "fetched.json"}
+        assert (tmp_path / "root" / "labeled.mat").read_bytes() == b"m" * 1000
+        assert (tmp_path / "mine.mat").exists()
+        assert len(copies) == given
 
     def test_a_wrong_checksum(self, source: File, tmp_path: Path) -> None:
         with pytest.raises(

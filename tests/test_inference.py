@@ -1,13 +1,20 @@
+import sys
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
+import tifffile
 import torch
 from conftest import write_camvid
 from torch import Tensor
+from torch.nn import Conv2d
 
-from segue import Labels, Predictor, create_dataset, create_model, evaluate
+from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
+from segue.checkpoint import Card
+from segue.cli import main
 from segue.inference import Normalize
+from segue.recipes import Recipe
 
 LABELS = Labels.from_names(["dark", "light"])
 
@@ -132,3 +139,65 @@ def test_monte_carlo_dropout_is_sure_where_dropout_changes_nothing() -> None:
     assert not any(module.training for module in network.network.modules())
     with pytest.raises(ValueError, match="bayesian_segnet"):
         predictor().sampled(image)
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
+    """The command line in this process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def test_a_fourth_channel_is_not_taken_for_depth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = Card("enet", LABELS, in_channels=4, mean=(0.0,) * 4, std=(1.0,) * 4, depth=True)
+    save_checkpoint(tmp_path / "rgbd", create_model("enet", 2, 4), card)
+    image = np.dstack([half_light(16, 24), np.full((16, 24), 255, np.uint8)])
+    rgbd = Predictor.load(tmp_path / "rgbd", device="cpu")
+    assert rgbd(image[..., :3], np.ones((16, 24), np.float32)).shape == (16, 24)
+    for wrong in (image, image[..., :3]):
+        with pytest.raises(ValueError, match=r"images of 3 channels and their depth, .* pass it as depth="):
+            rgbd(wrong)
+    PIL.Image.fromarray(image).save(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", image.astype(np.uint16) * 257, planarconfig="contig")
+    for name in ("a.png", "a.tif"):
+        assert call(monkeypatch, "predict", tmp_path / "rgbd", tmp_path / name, "--out", tmp_path / "out") == 2
+        said = capsys.readouterr().err
+        assert "depth in metres, which is no channel of an image" in said
+        assert "Predictor.load(" in said
+        assert "TIFF" not in said
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("depth", [True, False])
+def test_a_training_notes_whether_it_used_depth(depth: bool, tmp_path: Path) -> None:
+    image, far = half_light(16, 16), np.ones((16, 16), np.float32)
+    mask = (image[..., 0] > 128).astype(np.uint8)
+    samples = [{"image": image, "mask": mask, "depth": far}] if depth else [{"image": np.dstack([image, mask]), "mask": mask}]
+    recipe = Recipe(
+        "own", "folder", epochs=1, batch_size=1, learning_rate=0.1, crop=(16, 16), mean=(0.5,) * 4, std=(0.5,) * 4, workers=0
+    )
+    module = Conv2d(4, 2, 1)
+    train(recipe, tmp_path / "run", train_data=samples, val_data=samples, labels=LABELS, model=module)  # type: ignore[arg-type]
+    assert load_checkpoint(tmp_path / "run", Conv2d(4, 2, 1))[1].depth == depth
+
+
+@pytest.mark.parametrize("name", ["case/flair.nii.gz", "case/flair.NII", "nyu_depth_v2_labeled.mat"])
+def test_volumes_are_predicted_in_python(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "data" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"volume")
+    for given in (path, tmp_path / "data"):
+        assert call(monkeypatch, "predict", given, "--out", tmp_path / "out") == 2
+        said = capsys.readouterr().err
+        assert f"{path} is no image" in said
+        assert "create_dataset(NAME, ROOT, SPLIT); Predictor.load(RUN)(samples[i]['image'])" in said
+    PIL.Image.fromarray(half_light(16, 24)).save(tmp_path / "data" / "photo.png")
+    assert call(monkeypatch, "predict", tmp_path / "data", "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "photo.png").exists()

@@ -167,8 +167,8 @@ def test_faults_in_the_folders_name_the_file(tmp_path: Path) -> None:
     faults = (
         ("labels_40", lambda path: PIL.Image.fromarray(np.full(SIZE, 41, "u1")).save(path), "the label 41; allowed are"),
         ("labels_40", lambda path: PIL.Image.fromarray(kinds(1)).save(path), r"is no mask"),
-        ("labels_40", lambda path: path.unlink(), "does not exist"),
-        ("depth", lambda path: PIL.Image.fromarray(metres(1)).save(path.with_suffix(".tif")) or path.unlink(), "does not exist"),
+        ("labels_40", lambda path: path.unlink(), "does not exist; NYU Depth v2 is"),
+        ("depth", lambda path: PIL.Image.fromarray(metres(1)).save(path.with_suffix(".tif")) or path.unlink(), "not exist; NYU"),
         ("depth", lambda path: PIL.Image.fromarray(picture(1)).save(path), "has the mode RGB"),
         ("depth", lambda path: PIL.Image.fromarray(kinds(1)[1:]).save(path), "is 16 x 11 pixels"),
         ("rgb", lambda path: path.write_bytes(path.read_bytes()[:-40]), "cannot be read"),

@@ -1,5 +1,6 @@
 """Augmentation: what moves together stays together, and nothing is invented."""
 
+import math
 import random
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segue.data.transforms import Augment, ObjectCrop
+from segue.data.transforms import Augment, ObjectCrop, bent_places
 
 Sample = dict[str, NDArray[Any]]
 
@@ -226,6 +227,11 @@ class TestJitter:
         ({"crop": (5, 5), "scale": (2, 1)}, r"scale \(=\(2, 1\)\)"),
         ({"crop": (5, 5), "scale": (0, 1)}, r"scale \(=\(0, 1\)\)"),
         ({"crop": (5, 5), "jitter": 1}, r"jitter \(=1\)"),
+        ({"crop": (5, 5), "scale": (1, math.inf)}, r"scale \(=\(1, inf\)\)"),
+        ({"crop": (5, 5), "elastic": math.inf}, r"elastic \(=inf\) must be a finite number"),
+        ({"crop": (5, 5), "elastic": math.nan}, r"elastic \(=nan\)"),
+        ({"crop": (5, 5), "rotate": math.inf}, r"rotate \(=inf\)"),
+        ({"crop": (5, 5), "rotate": -1}, r"rotate \(=-1\)"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], message: str) -> None:
@@ -276,6 +282,41 @@ def test_bending_is_smooth() -> None:
     bent = Augment((64, 64), flip=False, elastic=4)(image=np.repeat(ramp[..., None], 3, axis=2), mask=ramp)
     steps = np.diff(bent["image"][..., 0].astype(int), axis=1)
     assert np.abs(steps - 1).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(512, 512), (1, 7)])
+def test_bending_is_cubic_at_every_pixel(size: tuple[int, int]) -> None:
+    """Against the convolution written out: a node's kernel at each of the four nodes about a place, the outer ones repeated."""
+
+    def kernel(far: float) -> float:
+        if far <= 1:
+            return 1.25 * far**3 - 2.25 * far**2 + 1
+        return -0.75 * far**3 + 3.75 * far**2 - 6 * far + 3 if far < 2 else 0
+
+    def along(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+        result = np.zeros((count, *values.shape[1:]))
+        for i in range(count):
+            place = 2 * i / max(count - 1, 1)
+            for node in range(int(place) - 1, int(place) + 3):
+                result[i] += kernel(abs(place - node)) * values[min(max(node, 0), 2)]
+        return result
+
+    random.seed(3)
+    x, y = bent_places(np.array([[1.0, 0, 0], [0, 1, 0]]), size, 10)
+    random.seed(3)
+    nodes = np.array([[[random.gauss(0, 10) for _ in range(3)] for _ in range(3)] for _ in range(2)])
+    by_hand = [along(along(grid, size[0]).T, size[1]).T for grid in nodes]
+    rows, columns = np.indices(size)
+    assert np.abs(x - columns - by_hand[0]).max() < 1e-3
+    assert np.abs(y - rows - by_hand[1]).max() < 1e-3
+
+
+def test_what_is_too_long_to_bend_says_so() -> None:
+    image = np.zeros((4, 2**15, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"elastic \(=10\) .* below 32767 pixels.* 32768 x 4 .*cut it to tiles"):
+        Augment((4, 4), elastic=10)(image=image, mask=image[..., 0])
+    image = image[:, : 2**15 - 2]
+    assert Augment((4, 4), elastic=10)(image=image, mask=image[..., 0])["image"].shape == (4, 4, 3)
 
 
 def test_an_object_crop_holds_one_object_in_the_middle_and_background() -> None:

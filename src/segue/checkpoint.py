@@ -34,6 +34,8 @@ class Card:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     short_side: int = 0
     """Images of other sizes are predicted with their shorter side resized to so many pixels; 0 leaves them as they are."""
+    depth: bool = False
+    """Whether the last channel is no part of the image, but its depth in metres."""
     recipe: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     """Command, commit, seed, hardware, hours and versions of the training."""
@@ -120,15 +122,20 @@ def read_card(folder: Path) -> tuple[Card, str]:
                 f"{folder / 'model.json'} has the format {fields['format']}, this segue reads {FORMAT}; "
                 f"use the segue that wrote it, {fields.get('segue', 'unknown')}"
             )
-        names = [name for name in Card.__dataclass_fields__ if name not in ("labels", "mean", "std")]
+        names = [name for name in Card.__dataclass_fields__ if name not in ("labels", "mean", "std", "depth")]
+        rgbd = fields["in_channels"] == 4 and fields["recipe"].get("data") in (
+            "nyuv2",
+            "sunrgbd",
+        )  # said before cards had `depth`
         card = Card(
             labels=Labels.from_json(fields["labels"]),
             mean=tuple(fields["mean"]),
             std=tuple(fields["std"]),
+            depth=fields.get("depth", rgbd),
             **{name: fields[name] for name in names},
         )
         return card, fields["sha256"]
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{folder / 'model.json'} is missing or damaged ({type(error).__name__}: {error}); copy the checkpoint anew"
         ) from None

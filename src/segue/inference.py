@@ -53,6 +53,8 @@ class Predictor:
     `network` is anything that maps normalised floats (1, C, H, W) to logits (1, K, H, W). An image is (H, W, C) of uint8, uint16
     or float32. Integers are seen as shares of what their type can hold, floats as they are: to a network that was trained on
     integers, give floats of 0 to 1; that they are in other units cannot be found out.
+
+    `uses_depth`: the network's last channel is no part of an image, but its depth, and an image without it is refused.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class Predictor:
         std: tuple[float, ...],
         short_side: int = 0,
         device: str = "cpu",
+        uses_depth: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval() if isinstance(network, nn.Module) else network
         self.labels = labels
         self.normalize = Normalize(mean, std).to(self.device)
         self.short_side = short_side
+        self.uses_depth = uses_depth
 
     @classmethod
     def load(cls, checkpoint: str | Path, device: str = "") -> "Predictor":
@@ -79,7 +83,7 @@ class Predictor:
     @classmethod
     def of(cls, model: nn.Module, card: Card, device: str = "") -> "Predictor":
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model, card.labels, card.mean, card.std, card.short_side, device)
+        return cls(model, card.labels, card.mean, card.std, card.short_side, device, card.depth)
 
     @property
     def channels(self) -> int:
@@ -145,6 +149,11 @@ class Predictor:
     def prepare(self, image: Raster, depth: NDArray[np.float32] | None) -> Tensor:
         """The network's input, (1, C, h, w), of an image and its depth; ValueError if they are not what it takes."""
         channels = self.channels - (depth is not None)
+        if self.uses_depth and depth is None:
+            raise ValueError(
+                f"this network takes images of {self.channels - 1} channels and their depth, which is no channel of an image: "
+                "pass it as depth=, float32 (H, W) in metres"
+            )
         if depth is not None and image.shape[2:] == (self.channels,):
             raise ValueError("depth is given, but this network takes the image alone; leave it out")
         fault = find_fault(image, channels)

@@ -342,6 +342,7 @@ class KeepRun(Callback):
             mean=recipe.mean,
             std=recipe.std,
             short_side=task.short_side,
+            depth="depth" in task.fields,
             recipe={**recipe.to_json(), "root": "", "init": "", "classifier": Path(recipe.classifier).name},
             training=training,
             scores={f"{recipe.data} val": scores} if scores else {},

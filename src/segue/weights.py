@@ -101,8 +101,10 @@ def border_weights(instances: NDArray[Any], w0: float = 10.0, sigma: float = 5.0
     if instances.ndim != 2 or instances.dtype.kind not in "iu" or ((instances < 0) | (instances >= 2**31)).any():
         what = f"shape {instances.shape} of {instances.dtype}"
         raise ValueError(f"instances ({what}) must be (height, width) of integers, 0 for background and 1 to 2^31 - 1 for cells")
-    if w0 < 0 or sigma <= 0:
-        raise ValueError(f"w0 (={w0}) must not be negative, and sigma (={sigma}) must be above 0; U-Net has 10 and 5")
+    if not 0 <= w0 < math.inf or not 0 < sigma < math.inf:
+        raise ValueError(
+            f"w0 (={w0}) must not be negative, and sigma (={sigma}) must be above 0, both finite; U-Net has 10 and 5"
+        )
     # Further away than this, even one of the two distances alone makes the weight less than 1e-6. (46,000^2 is still an int32.)
     reach = min(sigma * math.sqrt(2 * math.log(max(w0 / 1e-6, 1))), 46_000)
     # The two cells nearest within each column first, then along the rows over what the columns found: of three cells in one
@@ -162,7 +164,10 @@ def compiled_nearest_two() -> Callable[..., None]:
 
 
 def sample_borders(sample: Mapping[str, Any]) -> NDArray[np.float32]:
-    """The border weights of a sample with instances; the line that its mask draws between two of them is background."""
+    """The border weights of a sample with instances; the line that its mask draws between two of them is background.
+
+    They are those of the sample as it is: of a crop, a cell just outside does not count.
+    """
     return border_weights(np.where(sample["mask"] == 0, 0, sample["instances"]))
 
 

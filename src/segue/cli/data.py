@@ -1,5 +1,6 @@
 """segue data."""
 
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +49,9 @@ def fetch_files(name: str, root: Path | None, source: str, sha256: str) -> None:
     """Fetch, then count what can be read of it, and say what to type next."""
     from segue.data.archives import SOURCES
     from segue.data.download import Screen
-    from segue.data.fetch import count_samples, fetch, find_archives
+    from segue.data.fetch import count_samples, fetch, find_archives, is_complete
+    from segue.data.files import PackageError
+    from segue.data.samples import DataError
 
     find_archives(name)
     owner = SOURCES[name].data or name
@@ -58,10 +61,16 @@ def fetch_files(name: str, root: Path | None, source: str, sha256: str) -> None:
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         raise
-    for split, count in count_samples(owner, root).items():
-        print(f"{split}: {count} images" if isinstance(count, int) else f"{split}: not yet; {count}")
-    if SOURCES[name].next:
-        print(f"next: {SOURCES[name].next.format(root=root)}")
+    counts = count_samples(owner, root)
+    faults = [count for count in counts.values() if isinstance(count, DataError)]
+    more = not all(is_complete(other, root) for other in SOURCES if owner in (other, SOURCES[other].data))
+    if len(faults) == len(counts) and is_complete(owner, root) and not isinstance(faults[0], PackageError):
+        raise DataError(f"what was fetched cannot be read: {faults[0]}; to fetch anew, move {root} away")
+    for split, count in counts.items():
+        waits = "not yet" if more or isinstance(count, PackageError) else "cannot be read"
+        print(f"{split}: {count} images" if isinstance(count, int) else f"{split}: {waits}; {count}")
+    if SOURCES[name].next and len(faults) < len(counts):
+        print(f"next: {SOURCES[name].next.format(root=shlex.quote(str(root)))}")
 
 
 @contextmanager

@@ -55,10 +55,14 @@ def label_photos(paths: list[Path], out: Path, crf: bool, samples: int, submissi
         )
     if samples:
         predictor.check_sampling(samples)
+    if predictor.uses_depth:
+        raise ValueError(
+            f"{card.network} takes {predictor.channels - 1} channels here and depth in metres, which is no channel of an image; "
+            f"give it both in Python: Predictor.load({str(checkpoint)!r})(image, depth)"
+        )
     if predictor.channels not in (1, 3) and all(photo_channels(path) in (1, 3) for path in targets):
         raise ValueError(
-            f"{card.network} takes {predictor.channels} channels here, and photos have 3; give it TIFFs with as many, or the "
-            "others, such as depth, in Python: Predictor.load(checkpoint)(image, depth)"
+            f"{card.network} takes {predictor.channels} channels here, and photos have 3; give it TIFFs with as many"
         )
     variant = f"{card.network}-{card.options.get('backbone')}"
     dense_crf = CRFS.get(variant, CRFS.get(card.network, CRFS["deeplabv2"])) if crf else None
@@ -126,6 +130,7 @@ def plan_outputs(inputs: list[Path], out: Path, submission: bool) -> dict[Path, 
 
     targets: dict[Path, Path] = {}
     for path in inputs:
+        check_pictures(path)
         for source in images_in(path, out) if path.is_dir() else [path]:
             inside = source.relative_to(path).parent if path.is_dir() else Path()
             targets[source] = out / (submission_name(source) if submission else inside / f"{source.stem}.png")
@@ -141,6 +146,19 @@ def plan_outputs(inputs: list[Path], out: Path, submission: bool) -> dict[Path, 
             raise ValueError(f"{owners[target]} and {source} would both become {target}; label them one by one with --out")
         owners[target] = source
     return targets
+
+
+def check_pictures(path: Path) -> None:
+    """ValueError for a volume or a .mat, and for a folder that has such files and no images."""
+    from segue.images import IMAGE_SUFFIXES
+
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    others = [file for file in files if file.name.lower().endswith((".nii", ".nii.gz", ".mat"))]
+    if others and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
+        raise ValueError(
+            f"{others[0]} is no image but holds volumes or a whole data set, which segue predict does not read; do so in Python: "
+            "samples = create_dataset(NAME, ROOT, SPLIT); Predictor.load(RUN)(samples[i]['image']), for a NAME of segue data"
+        )
 
 
 def images_in(folder: Path, out: Path) -> Iterator[Path]:

@@ -77,7 +77,7 @@ class Cityscapes(FileSamples):
 
     Classes: road, sidewalk (flat); building, wall, fence (construction); pole, traffic light, traffic sign (object); vegetation,
     terrain (nature); sky; person, rider (human); car, truck, bus, train, motorcycle, bicycle (vehicle). The other 16 of the 35
-    labels in the masks are ignored, as the benchmark does.
+    labels in the masks are ignored, as the benchmark does. The palette is the benchmark's.
 
     The benchmark's iIoU is counted over the instances in gtFine/train/aachen/aachen_000000_000019_gtFine_instanceIds.png, which
     the archive holds beside the masks; without these files all else works.

@@ -105,7 +105,10 @@ def fetch_archive(name: str, archive: Archive, root: Path, given: str, sha256: s
     try:
         found = verify(path, name, archive, root, checksum, screen)
         fields = {"from": origin, "bytes": path.stat().st_size, "sha256": found, "date": datetime.now(UTC).strftime("%Y-%m-%d")}
-        unfold(path, name, archive, root, screen)
+        if archive.keep or path != part.path:
+            unfold(path, name, archive, root, screen)
+        else:
+            path.rename(root / archive.makes[0])
     except ArchiveError as error:
         if path == part.path:
             part.remove()  # so that the next try does not go on with it
@@ -192,12 +195,17 @@ def write_notes(root: Path, notes: dict[str, dict[str, object]]) -> None:
     (root / NOTES).write_text(json.dumps(read_notes(root) | notes, indent=2) + "\n", "utf-8")
 
 
-def count_samples(name: str, root: Path) -> dict[str, int | str]:
+def count_samples(name: str, root: Path) -> dict[str, int | DataError]:
     """The number of samples of each split, or what is wrong with its files."""
-    counts: dict[str, int | str] = {}
+    counts: dict[str, int | DataError] = {}
     for split in getattr(DATASETS[name], "splits", ()):
         try:
             counts[split] = len(create_dataset(name, str(root), split))
         except DataError as error:
-            counts[split] = str(error)
+            counts[split] = error
     return counts
+
+
+def is_complete(name: str, root: Path) -> bool:
+    """Whether the folder has all that is to be fetched by this name."""
+    return all((root / place).exists() for archive in SOURCES[name].archives for place in archive.makes)

@@ -15,6 +15,12 @@ from segue.labels import IGNORE, Labels, Mask
 
 Pair = tuple[Path, Path]
 T = TypeVar("T")
+
+
+class PackageError(DataError):
+    """The data are read with a package that is not installed; the message names it."""
+
+
 LONE: ContextVar[list[tuple[Path, str]] | None] = ContextVar("LONE", default=None)  # see leaving_out_lone_files
 
 
@@ -23,6 +29,9 @@ class FileSamples(Samples):
 
     `mapping` takes each label that may stand in a mask to a class number or to 255; any other label is a DataError.
     """
+
+    help = ""
+    """The way out that ends the message on a file that is not there."""
 
     def __init__(self, pairs: Sequence[Pair], labels: Labels, mapping: Mapping[int, int]) -> None:
         self.pairs = list(pairs)
@@ -42,11 +51,11 @@ class FileSamples(Samples):
         return {"image": image, "mask": mask}
 
     def image(self, index: int) -> Raster:
-        return read(self.pairs[index][0], read_image)
+        return read(self.pairs[index][0], read_image, self.help)
 
     def mask(self, index: int) -> Mask:
         path = self.pairs[index][1]
-        return self.decode(read(path, read_mask), path)
+        return self.decode(read(path, read_mask, self.help), path)
 
     def decode(self, stored: Mask, path: Path) -> Mask:
         """The class numbers of the labels that this file holds."""
@@ -63,7 +72,7 @@ class FileSamples(Samples):
 
     def check(self, index: int) -> None:
         """Raise DataError unless the image is whole and the mask fits it, labels included."""
-        self.check_sizes(index, read(self.pairs[index][0], check_image), self.mask(index))
+        self.check_sizes(index, read(self.pairs[index][0], check_image, self.help), self.mask(index))
 
     def check_sizes(self, index: int, size: tuple[int, ...], mask: Mask) -> None:
         """Raise DataError unless an image of this (width, height) fits its mask."""
@@ -72,11 +81,12 @@ class FileSamples(Samples):
             raise DataError(size_message(image_path, size, mask_path, mask.shape[::-1]))
 
 
-def read(path: Path, reader: Callable[[Path], T]) -> T:
+def read(path: Path, reader: Callable[[Path], T], help: str = "") -> T:
+    """What the reader gives; where it fails, a DataError, which ends in `help` if there is no such file."""
     try:
         return reader(path)
     except ImageError as error:
-        raise DataError(str(error)) from None
+        raise DataError(f"{error}; {help}" if help and not path.exists() else str(error)) from None
 
 
 def read_numbers(path: Path) -> NDArray[np.uint16]:

@@ -58,6 +58,11 @@ class Folder(FileSamples):
         root = Path(root)
         if split not in SPLITS:
             raise DataError(f"split (={split!r}) must be one of {', '.join(SPLITS)}")
+        if not root.is_dir():
+            raise DataError(
+                f"there is no folder {root}; name yours with --root. segue data folder tells how to lay it out, and segue doctor "
+                "FOLDER what is wrong with it"
+            )
         description = Description.read(root / "segue.yaml")
         if description.splits:
             pairs = pair_files(root / "images", root / "masks", HELP)

@@ -37,6 +37,7 @@ class Nuclei(FileSamples):
     """
 
     splits = ("train", "val")
+    help = HELP
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
@@ -60,7 +61,7 @@ class Nuclei(FileSamples):
     def instances(self, index: int) -> NDArray[np.uint16]:
         """0 on the background, and a number for each nucleus, (H, W)."""
         path = self.pairs[index][1]
-        return combine(path) if path.is_dir() else read(path, read_numbers)
+        return combine(path) if path.is_dir() else read(path, read_numbers, HELP)
 
 
 def list_stage1(folder: Path) -> list[Pair]:

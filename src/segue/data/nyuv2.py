@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.files import FileSamples, read, read_lines, read_numbers, size_message
+from segue.data.files import FileSamples, PackageError, read, read_lines, read_numbers, size_message
 from segue.data.samples import DataError, Sample
 from segue.images import Raster
 from segue.labels import IGNORE, Labels, Mask
@@ -54,6 +54,7 @@ class Nyuv2(FileSamples):
     """
 
     splits = ("train", "val", "trainval", "test")
+    help = HELP
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
@@ -99,7 +100,7 @@ class Nyuv2(FileSamples):
         if self.packed:
             return self.unpack(index, "depths").astype(np.float32)
         path = self.depths[index]
-        millimetres = read(path, read_numbers)
+        millimetres = read(path, read_numbers, HELP)
         if millimetres.shape != mask.shape:
             raise DataError(size_message(path, millimetres.shape[::-1], self.pairs[index][1], mask.shape[::-1]))
         return millimetres.astype(np.float32) / np.float32(1000)
@@ -168,4 +169,4 @@ def import_reader(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:
-        raise DataError(f"{LABELED} and the files beside it are read with h5py and scipy: pip install h5py scipy") from None
+        raise PackageError(f"{LABELED} and the files beside it are read with h5py and scipy: pip install h5py scipy") from None

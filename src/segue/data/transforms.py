@@ -1,5 +1,6 @@
 """Augmentation of samples. A transform is called as transform(image=..., mask=...) and returns such a dict."""
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ GEOMETRY = {
     "depth": (cv2.INTER_NEAREST, 0),
     "instances": (cv2.INTER_NEAREST, 0),
 }
+LONGEST = 2**15 - 1  # cv2.remap reads from pictures with shorter sides alone
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ class Augment:
     def __post_init__(self) -> None:
         if min(self.crop) < 1:
             raise ValueError(f"crop (={self.crop}) must be a height and a width of at least 1 pixel")
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale (={self.scale}) must be a smallest and a largest factor, both above 0")
+        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise ValueError(f"scale (={self.scale}) must be a smallest and a largest factor, both above 0 and finite")
         for name in ("rotate", "elastic"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} (={getattr(self, name)}) must not be negative")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} (={getattr(self, name)}) must be a finite number and not negative; 0 leaves it out")
         if not 0 <= self.jitter < 1:
             raise ValueError(f"jitter (={self.jitter}) must be at least 0 and below 1")
 
@@ -63,6 +65,11 @@ class Augment:
             raise ValueError(f"a sample has {', '.join(sorted(unknown))}, but Augment knows {', '.join(GEOMETRY)} alone")
         height, width = sample["image"].shape[:2]
         matrix = self.draw_geometry(height, width)
+        if self.elastic and max(height, width) >= LONGEST:
+            raise ValueError(
+                f"elastic (={self.elastic}) bends images with sides below {LONGEST} pixels, and this one has {width} x {height} "
+                "(width x height); cut it to tiles, or take elastic 0"
+            )
         if self.elastic:
             x, y = bent_places(matrix, self.crop, self.elastic)
             moved = {name: bend(array, x, y, *GEOMETRY[name]) for name, array in sample.items()}
@@ -139,14 +146,28 @@ def warp(array: NDArray[Any], matrix: NDArray[np.float64], size: tuple[int, int]
 def bent_places(
     matrix: NDArray[np.float64], size: tuple[int, int], deviation: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where each pixel of the result comes from, x and y: shifted as a random 3x3 grid is, bicubically, and then by `matrix`."""
-    rows, columns = (np.linspace(0, 2, count, dtype=np.float32) for count in size)
-    on_grid = np.broadcast_to(columns, size).copy(), np.broadcast_to(rows[:, None], size).copy()
-    nodes = np.array([[[random.gauss(0, deviation) for _ in range(3)] for _ in range(3)] for _ in range(2)], np.float32)
-    shift_x, shift_y = (cv2.remap(grid, *on_grid, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for grid in nodes)
+    """Where each pixel of the result comes from, x and y: shifted as a random 3x3 grid is, bicubically, and then by `matrix`.
+
+    The grid is not enlarged by OpenCV, which may round the places on it to 1/32 of a cell: the shifts would go in steps.
+    """
+    rows, columns = (cubic_shares(count) for count in size)
+    nodes = np.array([[[random.gauss(0, deviation) for _ in range(3)] for _ in range(3)] for _ in range(2)])
+    shift_x, shift_y = (rows @ grid @ columns.T for grid in nodes)
     x, y = np.arange(size[1]) + shift_x, np.arange(size[0])[:, None] + shift_y
     places = [(row[0] * x + row[1] * y + row[2]).astype(np.float32) for row in matrix]
     return places[0], places[1]
+
+
+def cubic_shares(count: int) -> NDArray[np.float64]:
+    """The share of each of 3 nodes in `count` places evenly from the first to the last, (count, 3): OpenCV's cubic, a = -0.75.
+
+    Beyond the ends the outer nodes go on.
+    """
+    a = -0.75
+    far = np.abs(np.linspace(0, 2, count)[:, None] - np.arange(-1, 4))  # of each node, one more on either side
+    near = (a + 2) * far**3 - (a + 3) * far**2 + 1
+    shares = np.where(far <= 1, near, np.where(far < 2, a * (far**3 - 5 * far**2 + 8 * far - 4), 0))
+    return np.column_stack([shares[:, :2].sum(axis=1), shares[:, 2], shares[:, 3:].sum(axis=1)])
 
 
 def bend(array: NDArray[Any], x: NDArray[np.float32], y: NDArray[np.float32], interpolation: int, fill: int) -> NDArray[Any]:
