@@ -13,6 +13,7 @@ from conftest import as_arguments, run_segue, tiny_recipe
 from segue import Labels, create_model, save_checkpoint
 from segue.checkpoint import Card
 from segue.cli import main
+from segue.cli.console import print_table
 from segue.data.camvid import CAMVID
 from segue.images import read_image, read_mask, write_image
 from segue.recipes import Recipe
@@ -196,13 +197,32 @@ def test_train_evaluate_and_predict_end_to_end(camvid: Path, tmp_path: Path) -> 
     report = run / "report" / "camvid-test"
     scores = json.loads((report / "scores.json").read_text())
     assert scores["images"] == 3
-    assert scores["command"].endswith("--split test")
-    assert scores["training"]["command"].startswith("__main__.py train enet-camvid")
+    assert scores["command"] == f"segue evaluate {run} camvid --root {camvid} --split test"
+    assert scores["training"]["command"].startswith("segue train enet-camvid")
     assert f"{scores['scores']['mean_iu']:.3f}" in (report / "README.md").read_text()
     assert read_image(report / "sheet.jpg").shape[1] == 1280
     predicted = run_segue("predict", run, camvid / "test", "--out", tmp_path / "out")
     assert predicted.returncode == 0, predicted.stderr
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
+
+
+def test_all_is_written_before_anything_is_printed(
+    checkpoint: Path, camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*given: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys.modules["segue.cli.evaluate"], "print_table", gone)
+    folders = "--out", tmp_path / "out", "--report", tmp_path / "page"
+    assert call(monkeypatch, "evaluate", checkpoint, "camvid", "--root", camvid, *folders) == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.json", "README.md", "sheet.jpg", "images.npz"}
+    assert [path.name for path in (tmp_path / "page").iterdir()] == ["index.html"]
+
+
+def test_names_of_classes_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([("class", "[/b]"), ("[red]car", "1"), ("road [/x]", ":car:")])
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("[/b]", "[red]car", "road [/x]", ":car:"))
 
 
 def test_evaluate_refuses_a_checkpoint_of_other_classes(

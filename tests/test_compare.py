@@ -101,16 +101,17 @@ def test_a_class_that_a_resample_lacks_is_left_out_in_both() -> None:
     assert comparison.better == 0
 
 
-def test_a_class_that_one_invents_is_left_out_in_both() -> None:
+def test_a_class_that_one_invents_counts_against_it_as_in_its_own_scores() -> None:
     a, b = ImageMatrices(NAMES), ImageMatrices(NAMES)
     for image in range(8):
         a.add(f"{image}", [0, 0, 1, 1], [0, 0, 1, 1])
         b.add(f"{image}", [0, 0, 1, 1], [0, 2, 1, 1])
     comparison = compare(a, b)
     assert np.isnan(comparison.iu[0][2])
-    assert np.isnan(comparison.iu[1][2])
-    assert comparison.mean_iu == (1, 0.75)
-    assert comparison_table(comparison)[3] == ("car", "-", "-", "-", "-")
+    assert comparison.iu[1].tolist() == [0.5, 1, 0]
+    assert comparison.mean_iu == (a.total.mean_iu, b.total.mean_iu) == (1, 0.5)
+    assert comparison.interval == (-0.5, -0.5)  # every image is alike
+    assert comparison_table(comparison)[3] == ("car", "-", "0.0", "-", "-")
 
 
 def test_what_cannot_be_compared_is_named() -> None:
@@ -183,7 +184,8 @@ def test_runs_are_compared_where_both_were_scored(
     assert call(monkeypatch, b, a / "report/camvid-test", "--out", tmp_path / "picture.png") == 0
     assert "is worse than A" in capsys.readouterr().out
     assert (tmp_path / "picture.png").exists()
-    assert call(monkeypatch, a / "report/camvid-test", a / "report/camvid-test") == 0
+    same = write_record(tmp_path / "same/report/camvid-test", scenes(0.3))
+    assert call(monkeypatch, a / "report/camvid-test", same) == 0
     assert "No difference can be shown: the interval holds 0" in capsys.readouterr().out
 
 
@@ -207,6 +209,23 @@ def test_a_path_without_records_is_named(
     (tmp_path / "empty").mkdir()
     assert call(monkeypatch, runs[0], tmp_path / "empty", *args) == 2
     assert "empty has no record of scores; make one: segue evaluate" in capsys.readouterr().err
+    assert call(monkeypatch, runs[0], tmp_path / "nowhere", *args) == 2
+    assert f"there is no folder {tmp_path / 'nowhere'}" in capsys.readouterr().err
+
+
+def test_what_cannot_end_well_is_refused_before_the_work(
+    runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    a, b = runs
+    assert call(monkeypatch, a, tmp_path / "b/../a", "--split", "test") == 2
+    assert "A and B are both" in capsys.readouterr().err
+    for out, message in ((tmp_path, "is a folder; --out names the file"), (tmp_path / "picture", "is no name of a picture")):
+        assert call(monkeypatch, a, b, "--out", out) == 2
+        told = capsys.readouterr()
+        assert message in told.err
+        assert told.out == ""
+    assert call(monkeypatch, a, b, "--out", tmp_path / "new/folder/picture.png") == 0
+    assert (tmp_path / "new/folder/picture.png").exists()
 
 
 def test_a_record_of_an_older_segue_gives_the_command_that_makes_it_new(
@@ -215,6 +234,11 @@ def test_a_record_of_an_older_segue_gives_the_command_that_makes_it_new(
     old = write_record(tmp_path / "old/report/camvid-test", None)
     assert call(monkeypatch, runs[0], tmp_path / "old") == 2
     assert "score again: segue evaluate 'my runs/x' camvid --root R --split test" in capsys.readouterr().err
+    (old / "images.npz").write_bytes(b"PK")
+    assert call(monkeypatch, runs[0], tmp_path / "old") == 2
+    err = capsys.readouterr().err
+    assert "images.npz holds no matrices of images" in err
+    assert "score again: segue evaluate 'my runs/x' camvid --root R --split test" in err
     (old / "scores.json").write_text("[]")
     assert call(monkeypatch, runs[0], tmp_path / "old") == 2
     assert "is no record of scores" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -190,6 +191,12 @@ def test_a_file_cut_off_or_missing_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"images\.npz holds no matrices"):
         ImageMatrices.load(path)
+    evaluate_images(predictor(), Noise(3)).save(path)
+    packed = path.read_bytes()
+    method = packed.index(b"PK\x01\x02") + 10  # in the list of the archive: how its first file is compressed
+    path.write_bytes(packed[:method] + b"\x63" + packed[method + 1 :])
+    with pytest.raises(ValueError, match=r"images\.npz holds no matrices of images: NotImplementedError"):
+        ImageMatrices.load(path)
     path.unlink()
     with pytest.raises(ValueError, match="segue evaluate writes it"):
         ImageMatrices.load(path)
@@ -261,7 +268,7 @@ def test_an_error_in_one_process_ends_all(checkpoint: Path, tmp_path: Path) -> N
     (_, first), (_, second) = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [2, 2]
     assert "valannot/003.png" in second
-    assert "another process has stopped" in first
+    assert "another process has stopped, and its own message says why\n" in first
     assert "Traceback" not in first + second
     assert not (tmp_path / "out" / "scores.json").exists()
 
@@ -294,6 +301,7 @@ def test_a_stopped_evaluation_goes_on(
         assert call(patch, *args) == 0
     assert len(predicted) == 3
     assert record.predict_sample is predict
+    assert "going on after 2 images" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["resumed_after"] == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.json", "README.md", "sheet.jpg", "images.npz"}
     assert call(monkeypatch, *args[:-1], tmp_path / "whole") == 0
@@ -305,25 +313,70 @@ def test_what_is_kept_of_another_checkpoint_is_not_gone_on_with(
 ) -> None:
     save_checkpoint(tmp_path / "other", create_model("enet", 11), Card("enet", CAMVID, short_side=40))
 
-    shown: list[int] = []
-
-    def stop_after_two(description: str) -> Any:
-        def bar(indices: Iterable[int]) -> Any:
-            for index in indices:
-                shown.append(index)
-                if len(shown) == 3:
-                    raise KeyboardInterrupt
-                yield index
-
-        return bar
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sys.modules["segue.cli.evaluate"], "progress", stop_after_two)
-        assert call(patch, "evaluate", checkpoint, "camvid", "--root", camvid, "--out", tmp_path / "out") == 130
-    assert len(list((tmp_path / "out").glob("*.part.npz"))) == 1
+    part = stopped_after_two(monkeypatch, checkpoint, camvid, tmp_path / "out")
     assert call(monkeypatch, "evaluate", tmp_path / "other", "camvid", "--root", camvid, "--out", tmp_path / "out") == 0
     assert "resumed_after" not in json.loads((tmp_path / "out" / "scores.json").read_text())
-    assert list((tmp_path / "out").glob("*.part.npz")) == []
+    assert list((tmp_path / "out").glob("*.part.npz")) == [part]  # the first one may still go on
+
+
+def stopped_after_two(monkeypatch: pytest.MonkeyPatch, checkpoint: Path, root: Path, out: Path) -> Path:
+    """Where the two images are kept."""
+
+    def bar(indices: Iterable[int]) -> Any:
+        for count, index in enumerate(indices):
+            if count == 2:
+                raise KeyboardInterrupt
+            yield index
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["segue.cli.evaluate"], "progress", lambda description: bar)
+        assert call(patch, "evaluate", checkpoint, "camvid", "--root", root, "--out", out) == 130
+    (part,) = out.glob("*.part.npz")
+    return part
+
+
+@pytest.mark.parametrize("change", ["mask", "image", "fewer"])
+def test_changed_data_are_scored_anew(
+    change: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_camvid(tmp_path / "camvid")
+    stopped_after_two(monkeypatch, checkpoint, root, tmp_path / "out")
+    if change == "fewer":
+        for folder in ("val", "valannot"):
+            (root / folder / "000.png").unlink()
+    else:
+        file = root / {"mask": "valannot", "image": "val"}[change] / "000.png"
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
+    capsys.readouterr()
+    assert call(monkeypatch, "evaluate", checkpoint, "camvid", "--root", root, "--out", tmp_path / "out") == 0
+    assert "going on" not in capsys.readouterr().out
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert scores["images"] == (4 if change == "fewer" else 5) == len(ImageMatrices.load(tmp_path / "out" / "images.npz"))
+
+
+def test_what_is_kept_and_damaged_is_set_aside(
+    checkpoint: Path, camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = stopped_after_two(monkeypatch, checkpoint, camvid, tmp_path / "out")
+    part.write_bytes(part.read_bytes()[:100])
+    assert call(monkeypatch, "evaluate", checkpoint, "camvid", "--root", camvid, "--out", tmp_path / "out") == 0
+    assert re.search(r"part\.npz holds no matrices of images: .*; beginning anew\n", capsys.readouterr().out)
+    assert len(ImageMatrices.load(tmp_path / "out" / "images.npz")) == 5
+    assert not part.exists()
+
+
+def test_what_is_counted_outlives_a_record_that_cannot_be_written(
+    checkpoint: Path, camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*given: object) -> None:
+        raise OSError("no space left on the disk")
+
+    args = "evaluate", checkpoint, "camvid", "--root", camvid, "--out", tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write_record", fails)
+        assert call(patch, *args) == 2
+    assert call(monkeypatch, *args) == 0
+    assert "going on after 5 images" in capsys.readouterr().out
 
 
 def test_a_data_sets_own_scores_are_printed_and_recorded(

@@ -18,8 +18,8 @@ from segue.cli.evaluate import evaluate
 from segue.data.samples import Sample, Samples
 from segue.labels import IGNORE, Labels
 from segue.report import errors
-from segue.report.errors import ErrorReport
-from segue.report.page import short_names
+from segue.report.errors import ErrorReport, void_color
+from segue.report.page import check_page, short_names
 
 HOSTILE = "</script><script>document.title='taken over'</script><b>"
 LABELS = Labels(("road", "pavement", HOSTILE, "{{pictures}}"), ((128, 64, 128), (244, 35, 232), (0, 0, 142), (70, 70, 70)))
@@ -153,6 +153,27 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     told = data_of(tmp_path / "errors" / "index.html")
     assert told["title"] == "enet on camvid test"
     assert {image["name"] for image in told["images"]} == {"000.png", "001.png"}
+
+
+def test_a_page_that_is_no_report_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which is said before anything is scored; a report of before is replaced."""
+    check_page(tmp_path / "new")
+    report = gathered(Scenes(1), lambda index: 3)
+    check_page(report.write(tmp_path / "page", report.matrix, CARD, TOLD).parent)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "index.html").write_text("<title>my site</title>")
+    root = write_camvid(tmp_path / "camvid", val=1)
+    monkeypatch.setattr("segue.evaluation.predict_sample", None)
+    for folder, message in ((tmp_path / "site", "is no report of segue"), (tmp_path / "site/index.html", "is a file")):
+        with pytest.raises(ValueError, match=f"{message}.*; choose another --report"):
+            evaluate(["enet-camvid", "camvid", "--root", str(root), "--out", str(tmp_path / "out"), "--report", str(folder)])
+    assert (tmp_path / "site" / "index.html").read_text() == "<title>my site</title>"
+
+
+def test_void_has_a_colour_that_no_class_has() -> None:
+    assert void_color(LABELS.palette) == (0, 0, 0)
+    palette = ((0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 255, 0), (10, 10, 10))
+    assert min(max(abs(a - b) for a, b in zip(color, void_color(palette), strict=True)) for color in palette) > 100
 
 
 # In the browser -----------------------------------------------------------------------------------------------------------------

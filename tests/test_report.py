@@ -8,7 +8,7 @@ from segue.checkpoint import Card
 from segue.data.streets import STREETS, Streets
 from segue.metrics import ConfusionMatrix
 from segue.provenance import describe_machine
-from segue.report.record import write_record
+from segue.report.record import markdown_table, write_record
 from segue.report.results import chance, write_results
 from segue.report.sheet import Row, contact_sheet, error_map, overlay
 
@@ -54,7 +54,11 @@ def test_chance_is_the_score_of_the_most_frequent_class_alone() -> None:
     matrix = ConfusionMatrix(["a", "b", "c"])
     truth = np.array([0, 1, 1, 1, 0, 1], np.uint8)
     matrix.update(truth, np.full_like(truth, 1))
-    assert chance(matrix.to_json()) == pytest.approx(matrix.mean_iu)
+    assert chance({"confusion": matrix.to_json()}) == pytest.approx(matrix.mean_iu)
+
+
+def test_a_name_ends_no_cell_of_a_table() -> None:
+    assert markdown_table([("class", "a|b"), ("x | y", "1")]) == ["| class | a\\|b |", "| --- | ---: |", "| x \\| y | 1 |"]
 
 
 def test_the_table_has_a_row_for_every_record_on_drawn_data(tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ class Process:
         received: list[T | None] | None = [None] * self.count if self.is_first else None
         try:
             dist.gather_object(own, received)
-        except RuntimeError as error:
-            raise ValueError(f"another process has stopped, and its own message says why ({error})") from None
+        except RuntimeError:
+            raise ValueError("another process has stopped, and its own message says why") from None
         return [value for value in received or [] if value is not None]
 
 

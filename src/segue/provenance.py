@@ -13,8 +13,10 @@ import segue
 
 
 def command_line() -> str:
-    """The command that is running."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    """The command that is running, to be given again: it begins with segue even where torchrun or `python -m` started it."""
+    script = Path(sys.argv[0])
+    name = "segue" if script.name == "__main__.py" and script.parent.name == "segue" else script.name
+    return shlex.join([name, *sys.argv[1:]])
 
 
 def commit() -> str:

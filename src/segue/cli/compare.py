@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from segue.cli.console import print_table
 
 if TYPE_CHECKING:
-    from segue.metrics import Comparison
+    from segue.metrics import Comparison, ImageMatrices
+
+PICTURES = (".png", ".jpg", ".jpeg")
 
 Place = tuple[str, str]
 """Data set and split."""
@@ -38,20 +40,23 @@ def compare(args: Sequence[str]) -> None:
 
 def compare_records(a: Path, b: Path, data: str = "", split: str = "", out: Path | None = None) -> None:
     from segue.images import write_image
-    from segue.metrics import ImageMatrices, compare
+    from segue.metrics import compare
     from segue.report.comparison import comparison_table, draw_comparison
 
     record_a, record_b, place = common_record(a, b, data, split)
-    comparison = compare(ImageMatrices.load(matrices_of(record_a)), ImageMatrices.load(matrices_of(record_b)))
+    if record_a.resolve() == record_b.resolve():
+        raise ValueError(f"A and B are both {record_a}; name two evaluations")
+    out = out or record_b / "comparison.png"
+    check_picture(out)
+    comparison = compare(matrices_of(record_a), matrices_of(record_b))
     title = f"A: {a}   B: {b}   {place[0]} {place[1]}, {comparison.images} images"
+    write_image(out, draw_comparison(comparison, title))
     print_table(comparison_table(comparison), f"{title}, percent")
     print(verdict(comparison, str(a), str(b)))
     print(
         "\nThis is about these two checkpoints; other seeds give others. Images of one video resemble each other: there the true "
         "interval is wider."
     )
-    out = out or record_b / "comparison.png"
-    write_image(out, draw_comparison(comparison, title))
     print(f"picture: {out}")
 
 
@@ -93,6 +98,8 @@ def common_record(a: Path, b: Path, data: str, split: str) -> tuple[Path, Path, 
 
 def records_of(path: Path) -> dict[Place, Path]:
     """The folders with a scores.json, by what was scored: the path itself, or those in report/ of a run or a checkpoint in it."""
+    if not path.is_dir():
+        raise ValueError(f"there is no folder {path}; name a run, or a record that segue evaluate wrote")
     files = [path / "scores.json"] if (path / "scores.json").exists() else sorted(path.glob("report/*/scores.json"))
     if not files:
         raise ValueError(f"{path} has no record of scores; make one: segue evaluate {path} DATA --root ROOT --split SPLIT")
@@ -109,14 +116,28 @@ def records_of(path: Path) -> dict[Place, Path]:
     return records
 
 
-def matrices_of(record: Path) -> Path:
-    """The record's images.npz; ValueError with the command that writes it, where the record is of an older segue."""
+def matrices_of(record: Path) -> "ImageMatrices":
+    """The record's images.npz; ValueError with the command that writes it, where it is damaged, or of an older segue."""
+    from segue.metrics import ImageMatrices
+
     path = record / "images.npz"
+    words = shlex.split(json.loads((record / "scores.json").read_text()).get("command", ""))
+    again = shlex.join(words[1:]) if "evaluate" in words[1:2] else "evaluate CHECKPOINT DATA --root ROOT --split SPLIT"
     if not path.exists():
-        words = shlex.split(json.loads((record / "scores.json").read_text()).get("command", ""))
-        again = shlex.join(words[1:]) if "evaluate" in words[1:2] else "evaluate CHECKPOINT DATA --root ROOT --split SPLIT"
         raise ValueError(f"{record} was written before the matrix of each image was kept; score again: segue {again}")
-    return path
+    try:
+        return ImageMatrices.load(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; score again: segue {again}") from None
+
+
+def check_picture(path: Path) -> None:
+    """ValueError if no picture can be written there; its folder is made."""
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; --out names the file for the picture, such as {path / 'comparison.png'}")
+    if path.suffix.lower() not in PICTURES:
+        raise ValueError(f"{path} is no name of a picture; --out must end in {', '.join(PICTURES)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
 
 
 def listed(places: Sequence[Place] | dict[Place, Path]) -> str:

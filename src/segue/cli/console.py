@@ -6,16 +6,17 @@ from typing import Any
 
 
 def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table whose first row is the header and whose first column is text."""
+    """A table whose first row is the header and whose first column is text; what looks like markup in it is text as well."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
     for column, heading in enumerate(rows[0]):
-        table.add_column(heading, justify="right" if column and heading != "paper" else "left")
+        table.add_column(Text(heading), justify="right" if column and heading != "paper" else "left")
     for row in rows[1:]:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     if title:
         print(title)
     Console().print(table)

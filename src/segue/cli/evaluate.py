@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segue.cli.console import print_table, progress
+
+if TYPE_CHECKING:
+    from segue.data.samples import Samples
+    from segue.metrics import ImageMatrices
 
 KEEP_EVERY = 30  # seconds between two writings of what is counted so far
 
@@ -19,8 +23,10 @@ def evaluate(args: Sequence[str]) -> None:
     ) -> None:  # fmt: skip
         """Print the scores of each class, and write them with a contact sheet and the confusion matrix of each image.
 
-        Stopped, the same command goes on, unless the data have scores of their own (cityscapes, em, nuclei, cells) or a report is
-        written. On several devices: torchrun --nproc-per-node 4 -m segue evaluate ...
+        On several devices: torchrun --nproc-per-node 4 -m segue evaluate ...
+
+        Stopped, the same command goes on. It begins anew under torchrun, with --report, with a checkpoint that comes with segue,
+        on data with scores of their own (cityscapes, em, nuclei, cells), and if files of the data or the checkpoint have changed.
 
         Args:
             checkpoint: A checkpoint's folder, a run's folder (its best is taken), or the name of one that comes with segue.
@@ -28,7 +34,7 @@ def evaluate(args: Sequence[str]) -> None:
             root: The folder of the data set.
             split: train, val, test, or another that the data have, such as voc's trainval.
             out: The folder for scores.json, README.md, sheet.jpg and images.npz; by default report/ in the run, or here.
-            report: A folder for a page of HTML that shows where the network errs.
+            report: A folder for a page of HTML, index.html, that shows where the network errs.
         """
         score(checkpoint, data, root, split, out, report)
 
@@ -43,10 +49,10 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
     from segue.data import create_dataset
     from segue.evaluation import Scorer, check_labels, create_scorers, evaluate_images
     from segue.inference import Predictor
-    from segue.metrics import ImageMatrices
     from segue.processes import joined
     from segue.provenance import command_line, describe_machine
     from segue.report.errors import ErrorReport
+    from segue.report.page import check_page
     from segue.report.record import score_table, write_record
 
     folder = find_checkpoint(checkpoint)
@@ -55,6 +61,8 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
         out = run / "report" / f"{data}-{split}"
     if (out / "README.md").exists() and not (out / "scores.json").exists():
         raise ValueError(f"{out} holds a README.md that is no record of scores, and would be overwritten; choose another --out")
+    if report:
+        check_page(report)
     with joined() as process:
         model, card = load_checkpoint(checkpoint)
         samples = create_dataset(data, root, split)
@@ -64,19 +72,24 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
         scorers: list[Scorer] = create_scorers(data, samples) + ([page] if page else [])
         part = None
         if process.count == 1 and folder and not scorers:
-            part = part_file(out, (folder / "model.json").read_text(), data, split, str(Path(root).resolve()))
-        images = ImageMatrices.load(part) if part and part.exists() else ImageMatrices(samples.labels.names)
+            told = (folder / "model.json").read_text(), data, split, str(Path(root).resolve()), files_of(samples)
+            part = part_file(out, *map(str, told))
+        images = load_part(part, samples.labels.names)
         evaluation = {"data": data, "split": split, "command": command_line(), "processes": process.count}
-        evaluation |= {"resumed_after": len(images)} if len(images) else {}
-        out.mkdir(parents=True, exist_ok=True)
+        if len(images):
+            evaluation["resumed_after"] = len(images)
+            print(f"going on after {len(images)} images", flush=True)
+        for made in filter(None, (out, report)):
+            made.mkdir(parents=True, exist_ok=True)
         start = time.perf_counter()
         try:
             shown = keeping(images, part) if process.is_first else iter
             share = process.number, process.count
             evaluate_images(predictor, samples, shown, scorers, into=images, root=root, share=share)
         finally:
-            if part and 0 < len(images) < len(samples):
+            if part and len(images):
                 images.save(part)
+            if part and 0 < len(images) < len(samples):
                 print(f"{len(images)} of {len(samples)} images are scored; the same command goes on from there", flush=True)
         shares = process.gather((images, scorers))
         if not process.is_first:
@@ -85,18 +98,19 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
             images += others
             for scorer, other in zip(scorers, counted, strict=True):
                 scorer.merge(other)
-    evaluation |= {"seconds": round(time.perf_counter() - start, 1), **describe_machine()}
+    evaluation |= {"images": len(images), "seconds": round(time.perf_counter() - start, 1), **describe_machine()}
     matrix = images.total
-    print_table(score_table(matrix), f"{card.network} on {data} {split}, {len(samples)} images, percent")
+    images.save(out / "images.npz")  # all is written before anything is printed: whoever reads may have gone
+    sheet = write_record(out, matrix, predictor, samples, card, evaluation, scorers)
+    written = [f"scores: {out / 'scores.json'}", f"picture: {sheet}"]
+    if report and page:
+        written.append(f"report: {page.write(report, matrix, card, evaluation)}")
+    if part:
+        part.unlink(missing_ok=True)
+    print_table(score_table(matrix), f"{card.network} on {data} {split}, {len(images)} images, percent")
     for scorer in scorers:
         print_table(scorer.table(), scorer.title)
-    images.save(out / "images.npz")
-    sheet = write_record(out, matrix, predictor, samples, card, evaluation, scorers)
-    for old in out.glob("*.part.npz"):
-        old.unlink()
-    print(f"scores: {out / 'scores.json'}\npicture: {sheet}")
-    if report and page:
-        print(f"report: {page.write(report, matrix, card, evaluation)}")
+    print("\n".join(written))
 
 
 def part_file(out: Path, *what: str) -> Path:
@@ -108,7 +122,32 @@ def part_file(out: Path, *what: str) -> Path:
     return out / f"{hashlib.sha256(repr((__version__, *what)).encode()).hexdigest()[:16]}.part.npz"
 
 
-def keeping(images: Any, part: Path | None) -> Callable[[Iterable[int]], Iterable[int]]:
+def files_of(samples: "Samples") -> list[Any]:
+    """What tells whether the data are still the same: their names, and of files the size, the time and how masks are read."""
+    from segue.data.files import FileSamples
+
+    told = [samples.labels, [samples.name(index) for index in range(len(samples))]]
+    if isinstance(samples, FileSamples):
+        paths = {path for pair in samples.pairs for path in pair} | {*getattr(samples, "depths", ())}
+        found = [(str(path), path.stat()) for path in sorted(paths)]
+        told += [(path, status.st_size, status.st_mtime_ns) for path, status in found]
+        told += samples.table.tolist()
+    return told
+
+
+def load_part(part: Path | None, names: Sequence[str]) -> "ImageMatrices":
+    """What is kept of this evaluation; nothing if there is none, or if it is damaged."""
+    from segue.metrics import ImageMatrices
+
+    if part and part.exists():
+        try:
+            return ImageMatrices.load(part)
+        except ValueError as error:
+            print(f"{error}; beginning anew", flush=True)
+    return ImageMatrices(names)
+
+
+def keeping(images: "ImageMatrices", part: Path | None) -> Callable[[Iterable[int]], Iterable[int]]:
     """A progress bar that writes the matrices counted so far to `part` from time to time."""
     import time
 

@@ -28,12 +28,12 @@ them can show no difference."""
 
 @dataclass(frozen=True)
 class Comparison:
-    """IUs are shares, 0 to 1, and differences are B less A; a class that is nowhere in one of the two has nan in both."""
+    """IUs are shares, 0 to 1, and differences are B less A. IUs and means are those of each evaluation by itself."""
 
     names: tuple[str, ...]
     images: int
     iu: tuple[Floats, Floats]
-    """Of each class, of A and of B."""
+    """Of each class, of A and of B; nan for a class in neither the truth nor the prediction of that one."""
     mean_iu: tuple[float, float]
     difference: float
     interval: tuple[float, float]
@@ -41,7 +41,7 @@ class Comparison:
     better: float
     """The share of the resamples in which B has the higher mean IU."""
     class_intervals: Floats
-    """(classes, 2)."""
+    """(classes, 2); nan for a class that one of the two does not have."""
 
     @property
     def is_real(self) -> bool:
@@ -53,19 +53,19 @@ class Comparison:
 def compare(a: ImageMatrices, b: ImageMatrices, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Compare two predictions of the same images. ValueError unless classes, images and their truth are the same.
 
-    A class that is in neither truth nor prediction of a resample, in A or in B, is left out of both means there.
+    A class that is in neither truth nor prediction of a resample is left out of the mean there, of A and of B each by itself.
     """
     check_same(a, b)
     images = sorted(a)
     hits, unions = zip(*(hits_and_unions(matrices, images) for matrices in (a, b)), strict=True)
-    iu_a, iu_b = paired_iu(hits[0].sum(axis=0), unions[0].sum(axis=0), hits[1].sum(axis=0), unions[1].sum(axis=0))
+    iu_a, iu_b = a.total.iu, b.total.iu
     random = np.random.default_rng(seed)
     class_differences = np.empty((resamples, len(a.names)))
     differences = np.empty(resamples)
     chunk = max(1, DRAWS // len(images))
     for start in range(0, resamples, chunk):
         weights = draws(random, min(chunk, resamples - start), len(images))
-        ius = paired_iu(weights @ hits[0], weights @ unions[0], weights @ hits[1], weights @ unions[1])
+        ius = [shares(weights @ right, weights @ union) for right, union in zip(hits, unions, strict=True)]
         class_differences[start : start + chunk] = ius[1] - ius[0]
         differences[start : start + chunk] = means(ius[1]) - means(ius[0])
     mean_a, mean_b = mean(iu_a), mean(iu_b)
@@ -109,10 +109,9 @@ def hits_and_unions(matrices: ImageMatrices, images: list[str]) -> tuple[Floats,
     return hits, unions
 
 
-def paired_iu(hits_a: Floats, unions_a: Floats, hits_b: Floats, unions_b: Floats) -> tuple[Floats, Floats]:
-    """The IUs of A and of B; nan in both where either has no pixel in truth or prediction."""
-    absent = (unions_a == 0) | (unions_b == 0)
-    return hits_a / np.where(absent, np.nan, unions_a), hits_b / np.where(absent, np.nan, unions_b)
+def shares(hits: Floats, unions: Floats) -> Floats:
+    """IUs; nan where there is neither truth nor prediction."""
+    return hits / np.where(unions > 0, unions, np.nan)
 
 
 def means(ius: Floats) -> Floats:

@@ -11,8 +11,9 @@ the pixel error and the warping error; a pixel that is predicted as membrane ins
 - Pixel error: 1 - F of the pixels of cells.
 - Rand error: 1 - F of the pairs of pixels that are in one cell.
 - Warping error: the truth is warped towards the prediction by flipping pixels, as long as no cell or membrane is joined, parted,
-  made or lost thereby (simple points). Counted, over all pixels, are those that differ still and would part a cell or join two.
-  So a cell that is lost as a whole is no error, and nor is a prediction without cells! Jain et al. count all that differ still.
+  made or lost thereby (simple points). Counted, over all pixels, are those that differ still and are a split or a merger, which
+  the eight neighbours of the pixel decide: two cells among them make it one. So a cell that is lost as a whole is no error, and
+  nor is a prediction without cells! Jain et al. count all that differ still.
 - V_rand: F again, of pairs of which both may be the same pixel, after thinning: the predicted cells grow over the membranes, a
   pixel up, down, left and right at a time; what two reach at once, or is reached from there alone, stays membrane. So it does not
   matter how wide a membrane is drawn.
@@ -23,9 +24,9 @@ taken.
 
 What the paper leaves open is as in the program that the challenge gives out (Trainable Segmentation in Fiji): the thresholds,
 that cells are 4-connected, that outside of a slice is membrane, that the surest pixels are flipped first, in rounds until none
-flips, that two cells among the eight neighbours of a pixel make it a split or a merger, thinning, and sums over slices. Not as
-there: the pairs of the Rand error are of two pixels, as Rand's; there a pixel makes one with itself, which matters as one in the
-pixels of a cell.
+flips, that two cells among the eight neighbours of a pixel make it a split or a merger, thinning, and sums over slices; but how
+V_rand is summed over slices is segue's own reading, not checked against its source. Not as there: the pairs of the Rand error are
+of two pixels, as Rand's; there a pixel makes one with itself, which matters as one in the pixels of a cell.
 """
 
 from collections.abc import Callable, Iterable

@@ -27,10 +27,8 @@ def comparison_table(comparison: Comparison) -> list[tuple[str, ...]]:
     mean, *classes = rows_of(comparison)
     rows: list[tuple[str, ...]] = [("class", "A", "B", "B - A", "95 % interval")]
     for name, a, b, (low, high) in (*classes, mean):
-        if np.isnan(b - a):
-            rows.append((name, "-", "-", "-", "-"))
-        else:
-            rows.append((name, percent(a), percent(b), f"{100 * (b - a):+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}"))
+        difference = ("-", "-") if np.isnan(b - a) else (f"{100 * (b - a):+.1f}", f"{100 * low:+.1f} to {100 * high:+.1f}")
+        rows.append((name, percent(a), percent(b), *difference))
     return rows
 
 
@@ -65,16 +63,16 @@ def draw_comparison(comparison: Comparison, title: str) -> Image:
     for number, (name, a, b, (low, high)) in enumerate(rows):
         y = TOP + LINE * number + LINE / 2
         text(MARGIN, y, shortened(name, 24), points=17 if number == 0 else 15)
+        text(left + PLOT + 20, y, percent(a))
+        text(left + PLOT + 80, y, percent(b))
         if np.isnan(b - a):
-            text(left + PLOT + 20, y, "in neither", GREY)
+            text(left + PLOT + 130, y, "-", GREY)
             continue
         colour = BETTER if low > 0 else WORSE if high < 0 else UNDECIDED
         radius, thick = (6, 10) if number == 0 else (5, 6)
         draw.line((2 * across(low), 2 * y, 2 * across(high), 2 * y), colour, thick)
         x = across(b - a)
         draw.ellipse((2 * x - 2 * radius, 2 * y - 2 * radius, 2 * x + 2 * radius, 2 * y + 2 * radius), colour, PAPER, 3)
-        text(left + PLOT + 20, y, percent(a))
-        text(left + PLOT + 80, y, percent(b))
         text(left + PLOT + 130, y, f"{100 * (b - a):+.1f}", colour if colour != UNDECIDED else GREY)
         if number == 0:
             draw.line((2 * MARGIN, 2 * (TOP + LINE), 2 * (size[0] - MARGIN), 2 * (TOP + LINE)), FAINT, 3)

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from segue.checkpoint import Card
 from segue.data.samples import Sample, Samples
 from segue.inference import Confidence
-from segue.labels import IGNORE, Image, Labels, Mask
+from segue.labels import IGNORE, Color, Image, Labels, Mask
 from segue.metrics import ConfusionMatrix
 from segue.metrics.boundaries import Boundaries
 from segue.metrics.calibration import Calibration
@@ -25,12 +25,16 @@ from segue.report.sheet import UNCOUNTED, WRONG, to_rgb
 PICTURED = 500
 """Pictures are kept of so many images, the worst by their mean IU."""
 REGIONS, REGIONS_AN_IMAGE = 6, 2
-"""Crops are kept of so many regions for each pair of classes, and of so many from one image."""
+"""Crops are kept of so many regions for each pair of classes, and of so many from one image: of the larger ones, of those images
+that were seen since the pair is among the worst."""
 PAIRS = 12
 """Crops are kept for so many pairs of classes that cost the most pixels, and as many that cost their class the most."""
 CROP = 240
 """The width of a crop, in pixels."""
 TRUTH_LINE, TAKEN = (64, 160, 255), np.array([255, 150, 0])
+VOIDS: tuple[Color, ...] = tuple((r, g, b) for r in (0, 127, 255) for g in (0, 127, 255) for b in (0, 127, 255))
+ALIKE = 24
+"""Colours are told apart if red, green or blue differs by more."""
 
 Pair = tuple[int, int]
 """A class of the truth and what it was taken for."""
@@ -38,7 +42,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Crop:
-    """A region of one pair of classes, the largest of its neighbours that are wrong in the same way."""
+    """A region of one pair of classes: neighbours that are wrong in the same way, among the largest of their image."""
 
     pixels: int
     index: int
@@ -226,7 +230,7 @@ def pictures(rgb: Image, truth: Mask, prediction: Mask, labels: Labels, width: i
     layer[true == IGNORE] = 2
     return (
         encode(PIL.Image.fromarray(small), "WEBP", quality=75, method=3),
-        encode(in_colors(true, labels.palette), "PNG", optimize=False),
+        encode(in_colors(true, labels.palette, void_color(labels.palette)), "PNG", optimize=False),
         encode(in_colors(predicted, labels.palette), "PNG", optimize=False),
         encode(in_colors(layer, [(255, 255, 255), tuple(WRONG), tuple(UNCOUNTED)]), "PNG", transparency=0),
     )
@@ -237,10 +241,17 @@ def shrink(mask: Mask, size: tuple[int, int]) -> Mask:
     return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
-def in_colors(mask: Mask, palette: Iterable[tuple[int, ...]]) -> PIL.Image.Image:
-    """The mask with a palette; whatever is beyond it is black."""
+def void_color(palette: Sequence[Color]) -> Color:
+    """A colour for what is no class: black, or if a class is nearly black the one of a few that is least like any class."""
+    table = np.array(palette)
+    away = [int(np.abs(table - color).max(axis=1).min()) for color in VOIDS]
+    return VOIDS[0] if away[0] > ALIKE else VOIDS[int(np.argmax(away))]
+
+
+def in_colors(mask: Mask, palette: Iterable[tuple[int, ...]], beyond: Color = (0, 0, 0)) -> PIL.Image.Image:
+    """The mask with a palette, and a colour for whatever is beyond it."""
     picture = PIL.Image.fromarray(mask)
-    colors: NDArray[np.uint8] = np.zeros((256, 3), np.uint8)
+    colors: NDArray[np.uint8] = np.full((256, 3), beyond, np.uint8)
     table = list(palette)
     colors[: len(table)] = table
     picture.putpalette(colors.tobytes())

@@ -107,6 +107,7 @@ function gallery() {
     at("class").append(make("option", { value: index }, name));
     at("legend").append(make("span", {}, swatch(index), name));
   }
+  at("legend").append(make("span", {}, make("span", { class: "swatch", style: `background:${rgb(data.void)}` }), "void in the truth"));
   if (data.count > data.images.length) {
     at("kept").textContent = `Pictures are kept of the ${data.images.length} worst by mean IU; ${data.count} images were scored.`;
   }

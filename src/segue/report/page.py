@@ -16,8 +16,11 @@ from segue.metrics import ConfusionMatrix
 from segue.metrics.boundaries import tolerance
 from segue.metrics.confusion import divide
 from segue.provenance import commit
-from segue.report.errors import Crop, ErrorReport, Scored
+from segue.report.errors import Crop, ErrorReport, Scored, void_color
 from segue.report.record import RULE
+
+MARK = b'<meta name="generator" content="segue">'
+"""Stands at the head of page.html."""
 
 
 def write_page(folder: Path, report: ErrorReport, matrix: ConfusionMatrix, card: Card, evaluation: dict[str, Any]) -> Path:
@@ -36,6 +39,7 @@ def write_page(folder: Path, report: ErrorReport, matrix: ConfusionMatrix, card:
         "calibration": calibration(report),
         "images": images(report, names, pictures),
         "count": len(report.images),
+        "void": void_color(report.labels.palette),
     }
     parts = {
         "title": html.escape(f"{what}: where it errs"),
@@ -47,8 +51,19 @@ def write_page(folder: Path, report: ErrorReport, matrix: ConfusionMatrix, card:
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], beside("page.html"))  # at once: a part may hold any text
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
-    path.write_text(page, encoding="utf-8")
+    temporary = folder / "index.html.tmp"
+    temporary.write_text(page, encoding="utf-8")
+    temporary.replace(path)
     return path
+
+
+def check_page(folder: Path) -> None:
+    """ValueError if a report cannot be written into the folder, or would overwrite a page that is none."""
+    path = folder / "index.html"
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, and the report needs a folder; choose another --report")
+    if path.is_dir() or (path.exists() and MARK not in path.read_bytes()[:2000]):
+        raise ValueError(f"{path} is no report of segue, and would be overwritten; choose another --report")
 
 
 class Pictures:

@@ -40,12 +40,13 @@ def write_record(
 ) -> Path:  # fmt: skip
     """Write scores.json, sheet.jpg and README.md into the folder; gives the sheet's path.
 
-    `evaluation` tells what was scored: data, split, command, seconds, hardware, versions. `scorers` are those that saw it.
+    `evaluation` tells what was scored: data, split, command, seconds, hardware, versions, and images, if it was not all of the
+    samples. `scorers` are those that saw it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fields = {
-        **evaluation,
         "images": len(samples),
+        **evaluation,
         "rule": RULE,
         "scores": matrix.scores(),
         "iu": {name: none_if_nan(iu) for name, iu in zip(matrix.names, matrix.iu, strict=True)},
@@ -57,7 +58,7 @@ def write_record(
     }
     (folder / "scores.json").write_text(json.dumps(fields, indent=1) + "\n")
     where = f"{card.network} on {evaluation['data']} {evaluation['split']}"
-    title = f"{where}: mean IU {matrix.mean_iu:.3f} over {len(samples)} images"
+    title = f"{where}: mean IU {matrix.mean_iu:.3f} over {fields['images']} images"
     sheet = folder / "sheet.jpg"
     write_image(sheet, contact_sheet(pictured(predictor, samples), samples.labels, title, matrix.iu.tolist()))
     (folder / "README.md").write_text(as_markdown(title, matrix, scorers, fields, card.training))
@@ -82,11 +83,11 @@ def as_markdown(
     for scorer in scorers:
         lines += ["", f"## {scorer.title}", "", *markdown_table(scorer.table())]
     lines += ["", "| scored | |", "| --- | --- |"]
-    lines += [f"| {name} | {fields[name]} |" for name in ("command", "images", "seconds", "hardware")]
+    lines += [f"| {name} | {cell(fields[name])} |" for name in ("command", "images", "seconds", "hardware")]
     while training:
         lines += ["", "| trained | |", "| --- | --- |"]
         names = ("command", "commit", "seed", "epochs", "hours", "hardware")
-        lines += [f"| {name} | {training[name]} |" for name in names if name in training]
+        lines += [f"| {name} | {cell(training[name])} |" for name in names if name in training]
         versions = ", ".join(f"{name} {version}" for name, version in training.get("versions", {}).items())
         lines += [f"| versions | {versions} |"]
         training = training.get("started_from", {})
@@ -98,7 +99,12 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a table whose first row is the header and whose first column is text."""
     header, *body = rows
     rule = ("---", *("---:" for _ in header[1:]))
-    return ["| " + " | ".join(row) + " |" for row in (header, rule, *body)]
+    return ["| " + " | ".join(map(cell, row)) + " |" for row in (header, rule, *body)]
+
+
+def cell(text: Any) -> str:
+    """Text that ends no cell of a table."""
+    return str(text).replace("|", "\\|")
 
 
 def percent(share: float) -> str:
