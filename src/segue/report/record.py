@@ -12,7 +12,10 @@ from segue.data.samples import Samples
 from segue.evaluation import Scorer, predict_sample
 from segue.images import write_image
 from segue.inference import Predictor
+from segue.labels import Image
 from segue.metrics import ConfusionMatrix
+from segue.metrics.instances import InstanceScorer, components
+from segue.report.instances import outlines
 from segue.report.sheet import Row, contact_sheet
 
 RULE = (
@@ -61,14 +64,26 @@ def write_record(
     title = f"{where}: mean IU {matrix.mean_iu:.3f} over {fields['images']} images"
     sheet = folder / "sheet.jpg"
     write_image(sheet, contact_sheet(pictured(predictor, samples), samples.labels, title, matrix.iu.tolist()))
+    if any(isinstance(scorer, InstanceScorer) for scorer in scorers):
+        write_image(folder / "objects.jpg", draw_objects(predictor, samples))
     (folder / "README.md").write_text(as_markdown(title, matrix, scorers, fields, card.training))
     return sheet
 
 
-def pictured(predictor: Predictor, samples: Samples) -> list[Row]:
+def evenly(samples: Samples) -> list[int]:
     """Samples at even distances from the first to the last, not chosen by how well they go."""
+    return sorted({round(i) for i in np.linspace(0, len(samples) - 1, PICTURED)})
+
+
+def draw_objects(predictor: Predictor, samples: Samples) -> Image:
+    """What becomes of each object in a sample: of those that are pictured, the one with the most objects."""
+    sample = max((samples[index] for index in evenly(samples)), key=lambda sample: len(np.unique(sample["instances"])))
+    return outlines(sample["image"], sample["instances"], components(predict_sample(predictor, sample)[0] == 1))
+
+
+def pictured(predictor: Predictor, samples: Samples) -> list[Row]:
     rows = []
-    for index in sorted({round(i) for i in np.linspace(0, len(samples) - 1, PICTURED)}):
+    for index in evenly(samples):
         sample = samples[index]
         name = Path(samples.name(index)).name
         rows.append(Row(sample["image"], sample["mask"], predict_sample(predictor, sample)[0], name))
@@ -82,6 +97,8 @@ def as_markdown(
     lines += [*markdown_table(score_table(matrix)), "", f"In percent. {RULE}"]
     for scorer in scorers:
         lines += ["", f"## {scorer.title}", "", *markdown_table(scorer.table())]
+        if isinstance(scorer, InstanceScorer):
+            lines += ["", "![true and predicted objects, each in the colour of its fate](objects.jpg)"]
     lines += ["", "| scored | |", "| --- | --- |"]
     lines += [f"| {name} | {cell(fields[name])} |" for name in ("command", "images", "seconds", "hardware")]
     while training:

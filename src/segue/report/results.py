@@ -45,6 +45,14 @@ objects that touch are held apart by a line of background.
 
 An object is merged if more than half of it lies in a predicted object that holds another one likewise. Written by `segue
 evaluate` (the records) and `make docs` (this table). Minutes are those of all stages, beside other work.
+
+Cells that segue draws, with the weights:
+
+![most cells come apart](unet-cells/objects.jpg)
+
+and without:
+
+![nearly all cells that touch are merged](unet-cells-no-border/objects.jpg)
 """
 
 
