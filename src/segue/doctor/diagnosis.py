@@ -2,18 +2,20 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from segue.data.cityscapes import LABEL_IDS
+from segue.data.em import EM
 from segue.data.files import ranges
 from segue.doctor.faults import KINDS, Fault
 from segue.doctor.reading import Counts, Legend, Reading
-from segue.labels import IGNORE
+from segue.labels import IGNORE, Color, Labels
 
 BACKGROUND = ("background", "bg", "none", "nothing", "other", "unlabeled", "unlabelled")
 PASTE = "Put this into segue.yaml:"
@@ -25,23 +27,54 @@ def diagnose(readings: Mapping[str, Sequence[Reading]], legend: Legend, own: boo
     own: a segue.yaml says what the labels mean, so lines for it are among the ways out.
     """
     everything = [reading for split in readings.values() for reading in split]
-    faults = of_single_samples(everything)
+    faults = of_single_samples(everything, legend)
+    mixed = bool(of_palettes(everything))
     legible = [
-        reading for reading in everything if reading.labels is not None and reading.fault not in ("jpeg-mask", "anti-aliased")
+        reading
+        for reading in everything
+        if reading.labels is not None and reading.fault not in ("jpeg-mask", "anti-aliased") and not (mixed and reading.palette)
     ]
-    strange = of_labels(legible, legend, own)
-    faults += strange or of_emptiness(legible, legend) + of_classes(readings, legend)
+    faults += of_labels(legible, legend, own) or (
+        of_emptiness(legible, legend, {id(reading) for reading in readings.get("train", [])}) + of_classes(readings, legend, own)
+    )
     faults += of_duplicates(readings)
     return sorted(faults, key=lambda fault: list(KINDS).index(fault.name))
 
 
-def of_single_samples(readings: Iterable[Reading]) -> list[Fault]:
-    """The faults that samples have by themselves, in one fault a kind."""
+def of_single_samples(readings: Sequence[Reading], legend: Legend | None = None) -> list[Fault]:
+    """The faults that masks have whatever the names are: those of samples by themselves, in one fault a kind; and palettes.
+
+    Edges that seem smooth are a mere doubt where the legend knows all labels along them: classes may lie so.
+    """
     kinds: dict[str, list[Reading]] = defaultdict(list)
     for reading in readings:
         if reading.fault:
             kinds[reading.fault].append(reading)
-    return [Fault(name, [reading.faulty for reading in faulty], faulty[0].found) for name, faulty in kinds.items()]
+    faults = []
+    for name, faulty in kinds.items():
+        counts = total(reading.labels for reading in faulty)
+        doubtful = name == "anti-aliased" and legend and not labels_of(counts * ~legend.known)
+        stops = False if doubtful else None
+        faults.append(Fault(name, [reading.faulty for reading in faulty], faulty[0].found, stops=stops))
+    return faults + of_palettes(readings)
+
+
+def of_palettes(readings: Iterable[Reading]) -> list[Fault]:
+    """Palettes in which a number has another colour than in other files, as when colours were quantized file by file."""
+    first: dict[int, tuple[Color, str]] = {}
+    files, found = [], ""
+    for reading in readings:
+        for label, colour in reading.palette.items():
+            usual, file = first.setdefault(label, (colour, reading.mask))
+            if colour != usual:
+                files.append(reading.mask)
+                found = found or (
+                    f"The number {label} has the colour {usual} in {file}, but {colour} in {reading.mask}: each file numbers its "
+                    "own palette, so a number is no class."
+                )
+                break
+    way = "Save the masks as RGB, such as by PIL's convert('RGB'); then segue doctor makes numbers of the colours."
+    return [Fault("colours", files, found, way)] if files else []
 
 
 def of_labels(readings: Sequence[Reading], legend: Legend, own: bool) -> list[Fault]:
@@ -58,7 +91,15 @@ def of_labels(readings: Sequence[Reading], legend: Legend, own: bool) -> list[Fa
     if found == {0} and counts[IGNORE] and number <= 2 and legend.known[0] and legend.table[IGNORE] == IGNORE:
         two = names if number == 2 else ("background", *names)
         lines = names_line(two) * (number == 1) + mapping_line({0: two[0], 255: two[1]})
+        if legend.labels.names == EM.names:
+            way = "In the challenge's files 255 is cell and 0 is membrane; here 1 is membrane. Write 0 for cell, 1 for membrane."
+            return [Fault("zero-255", every, words, way)]
         return [Fault("zero-255", every, words, *((PASTE, lines) if own else ()))]
+    some = partly_zero_255(readings, legend) if found == {0, 1} else []
+    if some:
+        words = "These masks hold 0 and 255 alone, others hold 1 and no 255."
+        lines = mapping_line({0: names[0], 1: names[1], 255: names[1]})
+        return [Fault("zero-255", some, words, *((PASTE, lines) if own else ()))]
 
     trained = set(range(19))
     if number == 19 and known >= set(range(34)) and found <= trained and share(counts, range(7)) > 0.25:
@@ -76,20 +117,48 @@ def of_labels(readings: Sequence[Reading], legend: Legend, own: bool) -> list[Fa
         shifted = mapping_line({0: "ignore"} | {label + 1: name for label, name in enumerate(names)})
         if share(counts, [0]) < 0.005:
             return [Fault("off-by-one", every, words, *((PASTE, shifted) if own else ()))]
-        if names[0].lower() not in BACKGROUND and len(holders) >= max(min(2, len(readings)), 0.1 * len(readings)):
-            way = "Put one of these lines into segue.yaml: the first names the background, the second ignores it."
-            lines = names_line(("background", *names)) + shifted
+        if (
+            found == set(range(top + 1))
+            and names[0].lower() not in BACKGROUND
+            and len(holders) >= max(min(2, len(readings)), 0.1 * len(readings))
+        ):
+            way = (
+                "Only you know which it is. Put one of these lines into segue.yaml: the first names 0 as background, the second "
+                f"ignores 0, the third, if there is one, ignores {top} and leaves the others as they are."
+            )
+            lines = names_line(("background", *names)) + shifted + f"ignore: [{top}]\n" * (number > 1)
             return [Fault("background-is-a-class", every, words, *((way, lines) if own else ()))]
     words = f"Found is {listed(counts * ~legend.known)}; allowed are {listed(legend.known)}."
     if len(unknown) > max(8, number):
         words += " So many may number instances, such as cells, instead of classes."
+        way = "Write class numbers in their place; masks that number instances are read with --data nuclei (segue data nuclei)."
+        return [Fault("unknown-label", holders, words, way if own else "")]
+    ordered = sorted(found)
+    if len(found) == number - 1 and counts[IGNORE] and legend.table[IGNORE] == IGNORE:
+        ordered.append(IGNORE)
+    if own and len(ordered) == number and len(found & known) < 2:
+        way = "If these labels are the names in their order, put this into segue.yaml; or else correct the masks:"
+        return [Fault("unknown-label", holders, words, way, mapping_line(dict(zip(ordered, names, strict=True))))]
     way = "Correct the masks, or say in segue.yaml what the labels mean: in mapping the class, or else:" if own else ""
     return [Fault("unknown-label", holders, words, way, f"ignore: {sorted(unknown)}\n" if own else "")]
 
 
-def of_emptiness(readings: Sequence[Reading], legend: Legend) -> list[Fault]:
-    """Masks in which everything is ignored; and masks of background alone, where these are few."""
+def partly_zero_255(readings: Sequence[Reading], legend: Legend) -> list[str]:
+    """Masks of 0 and 255 alone, of two classes, where others hold 1; none if 255 stands beside 1, so that it is void."""
+    held = [{int(label) for label in np.flatnonzero(reading.labels)} for reading in readings if reading.labels is not None]
+    if len(legend.labels) != 2 or legend.table[IGNORE] != IGNORE or any({1, IGNORE} <= labels for labels in held):
+        return []
+    return [reading.mask for reading, labels in zip(readings, held, strict=True) if labels == {0, IGNORE}]
+
+
+def of_emptiness(readings: Sequence[Reading], legend: Legend, train: Set[int] = frozenset()) -> list[Fault]:
+    """Masks in which everything is ignored; and masks of background alone, where these are few.
+
+    train: the ids of the readings of the training split, of which nothing can be learnt if all are void.
+    """
     void, bare = [], []
+    trained = [reading for reading in readings if id(reading) in train]
+    blank = bool(trained) and not legend.classes(total(reading.labels for reading in trained)).any()
     background = legend.labels.names[0].lower() in BACKGROUND
     for reading in readings:
         if reading.labels is None:
@@ -102,10 +171,11 @@ def of_emptiness(readings: Sequence[Reading], legend: Legend) -> list[Fault]:
     if len(bare) > max(1, 0.05 * len(readings)) or len(bare) == len(readings):
         bare = []  # that is how these data are
     words = f"Ignored everywhere: {len(void)}; {legend.labels.names[0]} everywhere: {len(bare)}."
-    return [Fault("empty-mask", void + bare, words)] if void or bare else []
+    way = "All of train is ignored, so nothing can be learnt: correct the masks, or what maps their labels." if blank else ""
+    return [Fault("empty-mask", void + bare, words, way, stops=blank or None)] if void or bare else []
 
 
-def of_classes(readings: Mapping[str, Sequence[Reading]], legend: Legend) -> list[Fault]:
+def of_classes(readings: Mapping[str, Sequence[Reading]], legend: Legend, own: bool) -> list[Fault]:
     """Classes that train lacks; nothing is said where more than a few masks cannot be read."""
     present = {}
     for split, parts in readings.items():
@@ -113,8 +183,9 @@ def of_classes(readings: Mapping[str, Sequence[Reading]], legend: Legend) -> lis
         if len(legible) < 0.9 * len(parts) or not legible:
             return []
         present[split] = legend.classes(total(legible)) > 0
-    if "train" not in present:
+    if "train" not in present or not present["train"].any():  # which is an empty-mask
         return []
+    stops = bool(present["train"].sum() < min(2, len(legend.labels))) or None
     elsewhere = present.get("val", np.zeros(len(legend.labels), bool))
     faults = []
     for name, lacking, where in (
@@ -123,13 +194,37 @@ def of_classes(readings: Mapping[str, Sequence[Reading]], legend: Legend) -> lis
     ):
         if lacking.any():
             lost = [f"{legend.labels.names[i]} ({i})" for i in np.flatnonzero(lacking)]
-            faults.append(Fault(name, found=f"It is found {where}: {short(lost)}."))
+            found = f"It is found {where}: {short(lost)}."
+            if lacking[0] and name == "class-missing":
+                found += " Perhaps the labels are counted from 1: then take 1 from each, and drop nothing."
+            dropped = without(lacking, legend) if own and not stops and name == "class-missing" else ("", "")
+            faults.append(Fault(name, (), found, *dropped, stops=stops))
     return faults
 
 
+def without(lacking: NDArray[np.bool_], legend: Legend) -> tuple[str, str]:
+    """The way out of classes that nothing shows, and its lines: they are dropped, and the labels of the others stay right."""
+    labels = legend.labels
+    kept = [number for number in range(len(labels)) if not lacking[number]]
+    names = [labels.names[number] for number in kept]
+    lines = names_line(names)
+    if labels.palette != Labels.from_names(labels.names).palette:
+        lines += yaml_line({"palette": [[*labels.palette[number]] for number in kept]})
+    meant = {int(label): int(legend.table[label]) for label in np.flatnonzero(legend.known)}
+    mapping = {label: labels.names[number] for label, number in meant.items() if number in kept}
+    mapping |= {label: "ignore" for label, number in meant.items() if number == IGNORE and label != IGNORE}
+    way = "Add images that show it. Or drop its name by all of these lines of segue.yaml, which keep the other labels right:"
+    return way, lines + mapping_line(mapping)
+
+
 def of_duplicates(readings: Mapping[str, Sequence[Reading]]) -> list[Fault]:
-    """Images that are in train and in val: by their pixels where these were read, else byte by byte."""
+    """Images that are in train and in val: by their pixels where these were read, else byte by byte.
+
+    A training split such as trainval, which has val's own files, has them on purpose.
+    """
     train, val = readings.get("train", []), readings.get("val", [])
+    own = {reading.image for reading in train}
+    val = [reading for reading in val if reading.image not in own]
     digests = [*train, *val]
     if all(reading.digest for reading in digests):
         keys: list[Any] = [reading.digest for reading in digests]
@@ -151,7 +246,7 @@ def file_keys(names: Sequence[str]) -> list[str]:
     sizes = [path.stat().st_size if path.is_file() else 0 for path in paths]
     common = Counter(sizes)
     return [
-        hashlib.blake2b(path.read_bytes()).hexdigest() if size and common[size] > 1 and uses[str(path)] <= 2 else ""
+        hashlib.blake2b(path.read_bytes()).hexdigest() if size and common[size] > 1 and uses[str(path)] == 1 else ""
         for path, size in zip(paths, sizes, strict=True)
     ]
 

@@ -17,6 +17,8 @@ from segue.doctor.faults import KINDS, Fault
 from segue.doctor.reading import Legend, Progress, Reading, read_splits
 from segue.labels import IGNORE, Labels
 
+HINTED = 500  # lone files whose names are compared
+
 
 @dataclass(frozen=True)
 class Examination:
@@ -53,8 +55,13 @@ def examine(
                 except DataError as error:
                     failures.append(str(error))
         else:
-            splits = undescribed(Path(root))
+            try:
+                splits = undescribed(Path(root))
+            except DataError as error:
+                raise DataError(f"{error}{folders_in(Path(root))}") from None
     faults = lone_files({str(path): what for path, what in lone})
+    if own and any("there is no folder" in failure for failure in failures):
+        failures = [failure + folders_in(Path(root)) for failure in failures]
     if failures and not splits and not lone:
         raise DataError(failures[0])
     if not lone:
@@ -70,7 +77,7 @@ def examine(
         legend = legend_of(meaning)
         faults += [*of_single_samples(everything), *of_duplicates(readings), no_description(root, meaning, everything)]
         if not Path(root, "images").is_dir() and "val" not in splits:
-            faults.append(Fault("layout", found=f"There is no folder {Path(root, 'val', 'images')}"))
+            faults.append(Fault("layout", found=f"There is no folder {Path(root, 'val', 'images')}{folders_in(Path(root))}"))
     faults = [with_conversion(fault, meaning) for fault in faults]
     faults.sort(key=lambda fault: list(KINDS).index(fault.name))
     return Examination(name, splits, readings, legend, faults, meaning)
@@ -80,15 +87,31 @@ def lone_files(lone: Mapping[str, str]) -> list[Fault]:
     """lone: files, and what each lacks."""
     if not lone:
         return []
-    stems = Counter(Path(path).stem for path in lone)
     path, what = next(iter(lone.items()))
     found = f"{path} has no {what}."
-    ends = Counter(
-        long.removeprefix(short_).removesuffix(short_) for short_ in stems for long in stems if long != short_ and short_ in long
-    )
-    if ends and ends.most_common(1)[0][1] > 1:
+    images = [Path(path).stem for path, what in lone.items() if what == "mask"][:HINTED]
+    masks = [Path(path).stem for path, what in lone.items() if what == "image"][:HINTED]
+    ends = Counter(end for image in images for end in {difference(image, mask) for mask in masks} if end)
+    if ends and ends.most_common(1)[0][1] > max(1, 0.5 * len(images)):
         found += f' Many names differ by "{ends.most_common(1)[0][0]}" alone.'
     return [Fault("no-partner", [*lone], found)]
+
+
+def difference(one: str, other: str) -> str:
+    """What one of two names has more than the other, before or after it; empty if that is a number or all else differs."""
+    short, long = sorted((one, other), key=len)
+    if not (long.startswith(short) or long.endswith(short)):
+        return ""
+    more = long.removeprefix(short) if long.startswith(short) else long.removesuffix(short)
+    return "" if more.isdigit() else more
+
+
+def folders_in(root: Path) -> str:
+    """The folders of images that there are, in words to put after a message."""
+    deep = [path for path in sorted([*root.glob("*/"), *root.glob("*/*/")]) if not path.name.startswith(".")]
+    ends = [path for path in deep if path.is_dir() and not any(path in other.parents for other in deep)]
+    shown = ", ".join(path.relative_to(root).as_posix() for path in ends[:8])
+    return f" (found: {shown or 'no folders'}{', ...' * (len(ends) > 8)})"
 
 
 def undescribed(root: Path) -> dict[str, Samples]:
@@ -107,7 +130,9 @@ def meaning_of(readings: Sequence[Reading], legend: Legend) -> Meaning:
     if any(reading.colours for reading in readings):
         return guess_meaning([reading for reading in readings if reading.colours], legend.labels)
     numbers = {(label, label, label): int(legend.table[label]) for label in map(int, np.flatnonzero(legend.known))}
-    return Meaning(legend.labels, numbers, "What they mean stands in segue.yaml")
+    blurred = any(reading.fault in ("jpeg-mask", "anti-aliased") for reading in readings)
+    words = "What they mean stands in segue.yaml"
+    return Meaning(legend.labels, numbers, words, as_stored=not blurred, blurred=blurred)
 
 
 def legend_of(meaning: Meaning) -> Legend:
@@ -120,6 +145,9 @@ def legend_of(meaning: Meaning) -> Legend:
 
 def no_description(root: str, meaning: Meaning, readings: Sequence[Reading]) -> Fault:
     found = f"There is no {Path(root) / 'segue.yaml'}."
+    others = [path.name for path in sorted(Path(root).iterdir()) if path.name.lower() in ("segue.yml", "segue.yaml")]
+    if others:
+        return Fault("no-description", found=f"{found} There is {others[0]}.", mending="Rename it to segue.yaml.")
     colours = any(reading.colours for reading in readings)
     if not colours and all(reading.labels is None for reading in readings):
         return Fault("no-description", found=found, mending="Mend all else first; then segue doctor proposes one.")
@@ -129,13 +157,9 @@ def no_description(root: str, meaning: Meaning, readings: Sequence[Reading]) -> 
 
 def with_conversion(fault: Fault, meaning: Meaning | None) -> Fault:
     """The fault with the way out of writing masks of numbers, where that mends it."""
-    if meaning is None or fault.name not in ("colours", "sixteen-bit") or "instances" in fault.found:
+    if meaning is None or fault.mending or fault.name not in ("colours", "sixteen-bit") or "instances" in fault.found:
         return fault
     mending = "Let segue write masks of numbers into a new folder, with --convert NEW_FOLDER; your files stay as they are."
     if fault.name == "sixteen-bit":
         return replace(fault, mending=mending)
-    table = "".join(
-        f"{' '.join(f'{part:3}' for part in color)}  {'ignored' if number == IGNORE else meaning.labels.names[number]}\n"
-        for color, number in meaning.numbers.items()
-    )
-    return replace(fault, mending=f"{mending} {meaning.words}:", lines=table)
+    return replace(fault, mending=f"{mending} {meaning.words}:", lines=meaning.table())

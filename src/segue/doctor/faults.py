@@ -53,9 +53,10 @@ KINDS = {
     ),
     "off-by-one": Kind("The labels are counted from 1, but classes are counted from 0.", "Take 1 from each label."),
     "background-is-a-class": Kind(
-        "There is one label more than there are names: it seems that 0 is background, which has no name, so that each "
-        "class would be taken for the one before it.",
-        "Name the background as the first class; or ignore it, and take 1 from each label.",
+        "There is one label more than there are names. Either 0 is background, which has no name, so that each class would be "
+        "taken for the one before it; or the last label is void, and the others are right.",
+        "Only you know which it is. Name the background as the first class; or ignore it, and take 1 from each label; or "
+        "ignore the last label.",
     ),
     "zero-255": Kind(
         "The masks are black and white, 0 and 255; but 255 is what is ignored, so the second class would never be learnt.",
@@ -72,7 +73,7 @@ KINDS = {
     "empty-mask": Kind(
         "These masks hold nothing: the labelling was forgotten, or there is nothing to see.", "Look at them.", False
     ),
-    "class-missing": Kind("A class never occurs, so it cannot be learnt.", "Add images that show it, or drop its name.", False),
+    "class-missing": Kind("A class never occurs, so it cannot be learnt.", "Add images that show it.", False),
     "class-only-in-val": Kind(
         "A class occurs in validation alone, so it is asked for but never learnt.", "Move some of its images to train.", False
     ),
@@ -98,10 +99,16 @@ class Fault:
     """The way out here, where it is known better than the kind's."""
     lines: str = ""
     """Lines for segue.yaml that mend it, or a table."""
+    stops: bool | None = None
+    """Whether nothing can be learnt before this is mended, where that is known better than the kind's `broken`."""
 
     @property
     def kind(self) -> Kind:
         return KINDS[self.name]
+
+    @property
+    def broken(self) -> bool:
+        return self.kind.broken if self.stops is None else self.stops
 
     @property
     def way_out(self) -> str:

@@ -28,7 +28,7 @@ def quick_check(train_data: Any, val_data: Any, progress: Callable[[str], Progre
     for group in groups:
         samples = next(iter(group.values()))
         faults = diagnose(read_splits(group, progress, quick=True), Legend.of(samples), isinstance(samples, Folder))
-        broken = [fault for fault in faults if fault.kind.broken]
+        broken = [fault for fault in faults if fault.broken]
         if broken:
             others = ", ".join(fault.name for fault in faults if fault is not broken[0])
             more = f" There is also: {others}." if others else ""

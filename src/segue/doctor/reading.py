@@ -67,6 +67,8 @@ class Reading:
     """Of the image's pixels; empty where they were not looked at."""
     colours: Mapping[Color, int] = field(default_factory=dict)
     """Pixels of each colour, where the mask holds colours."""
+    palette: Mapping[int, Color] = field(default_factory=dict)
+    """The colours of the labels that occur, where the mask has a palette that is not grey."""
 
     @property
     def faulty(self) -> str:
@@ -130,12 +132,14 @@ class Reader:
         labels = np.bincount(stored.reshape(-1), minlength=256)
         size = (stored.shape[1], stored.shape[0])
         fault, found = "", ""
-        if image != mask and header(mask).format == "JPEG":
+        told = header(mask) if image != mask else Header()
+        if told.format == "JPEG":
             fault = "jpeg-mask"
         elif is_smeared(stored, self.legend.known):
             fault = "anti-aliased"
             found = describe_labels(labels)
-        return Reading(image, mask, fault, found, size, labels, digest)
+        palette = palette_of(mask, labels) if told.mode == "P" else {}
+        return Reading(image, mask, fault, found, size, labels, digest, palette=palette)
 
     def names(self, index: int) -> tuple[str, str]:
         if isinstance(self.samples, FileSamples) and self.one_each:
@@ -185,11 +189,11 @@ class Reader:
 
 
 class Header(NamedTuple):
-    format: str
-    mode: str
-    size: tuple[int, int]
+    format: str = ""
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
     """(width, height) as stored."""
-    turned: bool
+    turned: bool = False
     """Whether EXIF turns it by a quarter."""
 
 
@@ -200,7 +204,19 @@ def header(path: str) -> Header:
             tag = file.getexif().get(PIL.ExifTags.Base.Orientation, 1) if "exif" in file.info else 1
             return Header(file.format or "", file.mode, file.size, tag >= 5)
     except ImageError:
-        return Header("", "", (0, 0), False)
+        return Header()
+
+
+def palette_of(path: str, labels: Counts) -> dict[int, Color]:
+    """The colours of the labels that occur; none if each label has the grey of its number."""
+    with opened(path) as file:
+        stored = file.getpalette("RGB") or []
+    colours = {
+        label: (stored[3 * label], stored[3 * label + 1], stored[3 * label + 2])
+        for label in map(int, np.flatnonzero(labels))
+        if 3 * label + 2 < len(stored)
+    }
+    return {} if all(colour == (label,) * 3 for label, colour in colours.items()) else colours
 
 
 def size_text(size: tuple[int, ...]) -> str:
@@ -224,13 +240,15 @@ def is_smeared(stored: Mask, known: NDArray[np.bool_]) -> bool:
         before, here, after = rows[:, :-2], rows[:, 1:-1], rows[:, 2:]
         between += int((((before < here) & (here < after)) | ((before > here) & (here > after))).sum())
         steps += int((before != here).sum())
+    odd = ~known[stored]
+    if not odd.any() and np.count_nonzero(known[:IGNORE]) <= 3:
+        return False  # the middle one of three may be a contour
     if not 30 <= steps < 0.6 * stored.size:  # too few to judge by, or no regions at all
         return False
     if between > 0.5 * steps:
         return True
     if steps > 0.4 * stored.size:  # noise has a third of half steps
         return False
-    odd = ~known[stored]
     if np.count_nonzero(np.bincount(stored[odd], minlength=256)) >= 4:
         inside = cv2.erode(odd.astype(np.uint8), np.ones((3, 3), np.uint8))
         if np.count_nonzero(inside) < 0.5 * np.count_nonzero(odd):
