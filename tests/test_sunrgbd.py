@@ -10,11 +10,16 @@ import numpy as np
 import PIL.Image
 import pytest
 import scipy.io
+import torch
 from numpy.typing import NDArray
 
+from segue.cli.evaluate import files_of
 from segue.data import create_dataset
 from segue.data.samples import DataError
 from segue.data.sunrgbd import SunRgbd, in_val
+from segue.doctor import quick_check
+from segue.evaluation import evaluate
+from segue.inference import Predictor
 
 SIZE = (12, 16)
 AUTHORS = "/n/fs/sun3d/data/SUNRGBD/"
@@ -234,3 +239,13 @@ def test_files_that_do_not_fit(name: str, plant: Callable[[Path], object], messa
     for use in (samples.check, copy.copy(samples).__getitem__):
         with pytest.raises(DataError, match=message):
             use(0)
+
+
+def test_it_is_checked_before_a_training_and_scored(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A label is part of a file that holds them all, so its name is no path."""
+    samples = SunRgbd(root, "test")
+    quick_check(samples, samples)
+    assert capsys.readouterr().out == ""
+    assert files_of(samples) == files_of(SunRgbd(root, "test"))
+    predictor = Predictor(lambda x: torch.zeros(1, 37, *x.shape[2:]), samples.labels, (0.0,) * 3, (1.0,) * 3)
+    assert evaluate(predictor, samples).counts.any()

@@ -129,7 +129,7 @@ def files_of(samples: "Samples") -> list[Any]:
     told = [samples.labels, [samples.name(index) for index in range(len(samples))]]
     if isinstance(samples, FileSamples):
         paths = {path for pair in samples.pairs for path in pair} | {*getattr(samples, "depths", ())}
-        found = [(str(path), path.stat()) for path in sorted(paths)]
+        found = [(str(path), path.stat()) for path in sorted(paths) if path.exists()]  # some name a part of a file
         told += [(path, status.st_size, status.st_mtime_ns) for path, status in found]
         told += samples.table.tolist()
     return told
