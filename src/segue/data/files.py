@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,14 @@ T = TypeVar("T")
 
 class PackageError(DataError):
     """The data are read with a package that is not installed; the message names it."""
+
+
+def import_package(module: str, need: str) -> Any:
+    """A module of a package that segue does without otherwise; PackageError, with `need` as its message, if it is missing."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise PackageError(need) from None
 
 
 LONE: ContextVar[list[tuple[Path, str]] | None] = ContextVar("LONE", default=None)  # see leaving_out_lone_files

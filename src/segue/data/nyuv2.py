@@ -1,6 +1,5 @@
 """NYU Depth v2, rooms seen by a Kinect, with the forty classes of Gupta et al."""
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.files import FileSamples, PackageError, read, read_lines, read_numbers, size_message
+from segue.data.files import FileSamples, import_package, read, read_lines, read_numbers, size_message
 from segue.data.samples import DataError, Sample
 from segue.images import Raster
 from segue.labels import IGNORE, Labels, Mask
@@ -23,6 +22,7 @@ NYUV2 = Labels.from_names(
 )  # fmt: skip
 
 LABELED, SPLITS, CLASSES = "nyu_depth_v2_labeled.mat", "splits.mat", "classMapping40.mat"
+NEED = f"{LABELED} and the files beside it are read with h5py and scipy: pip install h5py scipy"
 HELP = (
     f"NYU Depth v2 is {LABELED} and {SPLITS}, both from cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html, and {CLASSES} from "
     "github.com/ankurhanda/nyuv2-meta-data, in one folder: segue data fetch nyuv2 (2.8 GB); or what the file "
@@ -109,7 +109,7 @@ class Nyuv2(FileSamples):
         """One of the pictures in the .mat, (H, W) or (H, W, 3)."""
         path = self.pairs[index][0]
         try:
-            with import_reader("h5py").File(path) as file:
+            with import_package("h5py", NEED).File(path) as file:
                 return np.ascontiguousarray(file[what][self.indices[index]].T)  # MATLAB's axes are the other way round
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{self.name(index)} cannot be read: {error}; get {LABELED} anew") from None
@@ -128,7 +128,7 @@ def in_val(number: int) -> bool:
 def check_packed(path: Path, pairs: int) -> None:
     """DataError unless the .mat has at least so many pairs, whose parts are of one size."""
     try:
-        with import_reader("h5py").File(path) as file:
+        with import_package("h5py", NEED).File(path) as file:
             images, depths, labels = (file[what].shape for what in ("images", "depths", "labels"))
     except (OSError, KeyError) as error:
         raise DataError(f"{path} cannot be read: {error}; get it anew; {HELP}") from None
@@ -156,17 +156,10 @@ def read_classes(path: Path) -> NDArray[np.uint8]:
 
 def read_mat(path: Path, name: str) -> NDArray[Any]:
     """One array in a small .mat."""
-    loadmat = import_reader("scipy.io").loadmat
+    loadmat = import_package("scipy.io", NEED).loadmat
     if not path.exists():
         raise DataError(f"there is no file {path}; {HELP}")
     try:
         return np.asarray(loadmat(path)[name])
     except Exception as error:  # scipy has a kind for each fault of a file
         raise DataError(f"{path} cannot be read: {error!r}; get it anew; {HELP}") from None
-
-
-def import_reader(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise PackageError(f"{LABELED} and the files beside it are read with h5py and scipy: pip install h5py scipy") from None

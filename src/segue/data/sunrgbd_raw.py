@@ -1,6 +1,5 @@
 """SUN RGB-D as distributed: what its toolbox, of MATLAB's files, says of the images, and the labels that it holds."""
 
-import importlib
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -8,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.files import PackageError
+from segue.data.files import import_package
 from segue.data.samples import DataError
 
 Files = tuple[str, str, str]  # of an image: it, its depth, its label
 TOOLBOX = "SUNRGBDtoolbox"
 META, SEG = f"{TOOLBOX}/Metadata/SUNRGBDMeta.mat", f"{TOOLBOX}/Metadata/SUNRGBD2Dseg.mat"
 ALLSPLIT = f"{TOOLBOX}/traintestSUNRGBD/allsplit.mat"
+NEED = f"the files of {TOOLBOX} are read with h5py and scipy: pip install h5py scipy"
 HELP = (
     "SUN RGB-D is SUNRGBD.zip and SUNRGBDtoolbox.zip from rgbd.cs.princeton.edu, both unpacked in one folder; or what the file "
     "src/datasets/sunrgbd/prepare_dataset.py of github.com/TUI-NICR/ESANet writes, with the lists train_rgb.txt, "
@@ -69,7 +69,7 @@ def strings(cells: NDArray[Any], path: Path) -> list[str]:
 
 def read_mat(path: Path, name: str) -> NDArray[Any]:
     """One variable in a .mat that is not HDF5."""
-    loadmat = import_reader("scipy.io").loadmat
+    loadmat = import_package("scipy.io", NEED).loadmat
     try:
         return np.asarray(loadmat(path, variable_names=[name])[name])
     except Exception as error:  # scipy has a kind for each fault of a file
@@ -79,7 +79,7 @@ def read_mat(path: Path, name: str) -> NDArray[Any]:
 def check_labels(path: Path, images: int) -> None:
     """DataError unless SUNRGBD2Dseg.mat has so many labels."""
     try:
-        with import_reader("h5py").File(path) as file:
+        with import_package("h5py", NEED).File(path) as file:
             shape = file["SUNRGBD2Dseg/seglabel"].shape
     except (OSError, KeyError, AttributeError) as error:
         raise DataError(f"{path} cannot be read: {error}; unpack the toolbox anew; {HELP}") from None
@@ -92,15 +92,8 @@ def check_labels(path: Path, images: int) -> None:
 def read_label(path: Path) -> NDArray[Any]:
     """(H, W), of .../SUNRGBD2Dseg.mat/seglabel/1 or a later one; 0 is void."""
     try:
-        with import_reader("h5py").File(path.parents[1]) as file:
+        with import_package("h5py", NEED).File(path.parents[1]) as file:
             reference = file["SUNRGBD2Dseg/seglabel"][int(path.name) - 1, 0]
             return np.ascontiguousarray(file[reference][()].T)  # MATLAB's axes are the other way round
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} cannot be read: {error}; unpack the toolbox anew") from None
-
-
-def import_reader(module: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise PackageError(f"the files of {TOOLBOX} are read with h5py and scipy: pip install h5py scipy") from None

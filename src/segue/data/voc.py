@@ -1,13 +1,12 @@
 """PASCAL VOC 2012, photographs of twenty kinds of things, with or without the labels of SBD."""
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from segue.data.files import FileSamples, Pair, files_by_stem, read_lines
+from segue.data.files import FileSamples, Pair, files_by_stem, import_package, read_lines
 from segue.data.samples import DataError
 from segue.labels import IGNORE, Labels, Mask, distinct_color
 
@@ -92,13 +91,12 @@ def find_sbd(root: Path, voc: Path) -> dict[str, Path]:
 
 
 def import_loadmat() -> Callable[..., Any]:
-    try:
-        return importlib.import_module("scipy.io").loadmat
-    except ImportError:
-        raise DataError(
-            "SBD's labels are .mat files, which scipy reads: pip install scipy; or put the folder SegmentationClassAug, of PNGs, "
-            "into VOC2012"
-        ) from None
+    need = (
+        "SBD's labels are .mat files, which scipy reads: pip install scipy; or put the folder SegmentationClassAug, of PNGs, "
+        "into VOC2012"
+    )
+    loadmat: Callable[..., Any] = import_package("scipy.io", need).loadmat
+    return loadmat
 
 
 def read_sbd(path: Path) -> Mask:
