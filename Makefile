@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test check docs lock clean
+.PHONY: demo test check docs bench lock clean
 
 demo: $(READY)
 	$(BIN)/segue demo
@@ -24,6 +24,14 @@ check: $(READY)
 docs: $(READY)
 	$(BIN)/python -m segue.report.results docs/results
 	$(BIN)/python -m segue.report.pages docs/networks
+
+BENCHMARKS = $(filter-out benchmarks/harness.py benchmarks/report.py,$(wildcard benchmarks/*.py))
+
+# Every comparison with other packages, measured on this machine; on its GPU: make bench DEVICE=cuda
+bench: $(READY)
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[bench]"
+	for script in $(BENCHMARKS); do $(BIN)/python $$script $(if $(DEVICE),--device $(DEVICE)) || exit 1; done
+	$(BIN)/python benchmarks/report.py
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segue needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -1,28 +1,24 @@
-"""Time, memory and nearness of segue's fully connected CRF, with 21 classes and 10 iterations.
+"""The fully connected CRF.
 
-    python benchmarks/crf.py
+Time, memory and nearness with 21 classes and 10 iterations. One thread. Time is the thread's processor time, to which other
+work on the machine adds little; on an idle machine it is the time that passes. Memory is what the process holds at the peak of
+a call above what it held before, on Linux alone. Nearness is the share of pixels with the same label as from the sums over all
+pairs of pixels, and the mean over the pixels of their largest difference in probability, on a smaller scene.
 
-One thread. Time is the thread's processor time, to which other work on the machine adds little; on an idle machine it is the time
-that passes. Memory is what the process holds at the peak of a call above what it held before, on Linux alone. Nearness is the
-share of pixels with the same label as from the sums over all pairs of pixels, and the mean over the pixels of their largest
-difference in probability, on a smaller scene.
-
-Images, 513 x 513: "street", a scene of segue.data.streets; "noise", each pixel drawn alone: then hardly two pixels share a corner
-of the lattice, the worst that can come. The prediction is the truth at a sixteenth of the size, with noise.
+Images, 513 x 513: "street", a scene of segue.data.streets; "noise", each pixel drawn alone: then hardly two pixels share a
+corner of the lattice, the worst that can come. The prediction is the truth at a sixteenth of the size, with noise.
 """
 
-import argparse
-import json
-import os
-import platform
 import time
-from importlib.metadata import version
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
+from harness import arguments, command_line, compare, summarize, write_record
 
+from segue.benchmark import peak_memory
 from segue.crf import CRFS, DenseCRF
 from segue.data.streets import Streets
 from segue.labels import IGNORE
@@ -83,88 +79,26 @@ def nearness() -> dict[str, dict[str, float]]:
     return found
 
 
-def peak(name: str) -> float | None:
-    """MB that the process holds at the peak of a call, above what it held before; None where there is no /proc to ask."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return None
-    image, probabilities = draw(name, SIZE)
-    reset.write_text("5")  # the peak begins anew
-    before = status.read_text()
-    CRFS["deeplabv2"](image, probabilities)
-    after = status.read_text()
-    kilobytes = [int(text.split("VmHWM:")[1].split()[0]) for text in (before, after)]
-    return round((kilobytes[1] - kilobytes[0]) / 1024, 1)
-
-
-def measure(rounds: int) -> dict[str, dict[str, Any]]:
-    """Seconds by image and parameters, and MB by image."""
-    drawn = {name: draw(name, SIZE) for name in IMAGES}
-    for image, probabilities in drawn.values():
-        CRFS["deeplabv2"](image, probabilities)
-    seconds: dict[str, dict[str, list[float]]] = {name: {crf: [] for crf in CRFS} for name in IMAGES}
-    for _ in range(rounds):
-        for name, pair in drawn.items():
-            for key, crf in CRFS.items():
-                start = time.thread_time()
-                crf(*pair)
-                seconds[name][key].append(time.thread_time() - start)
-    return {
-        name: {"peak_mb": peak(name), "seconds": {key: spread(values) for key, values in found.items()}}
-        for name, found in seconds.items()
-    }
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    quarter, median, three_quarters = np.quantile(values, [0.25, 0.5, 0.75])
-    return {"median": round(median, 3), "quartile_1": round(quarter, 3), "quartile_3": round(three_quarters, 3)}
-
-
-def machine() -> dict[str, Any]:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 1),
-        "threads": cv2.getNumThreads(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("numpy", "numba")},
-            "opencv": cv2.__version__,
-        },
-    }
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/crf.json"))
-    options = parser.parse_args()
+    options = arguments(__doc__, rounds=5)
     cv2.setNumThreads(1)
-    about = machine()
-    near = nearness()
-    results = measure(options.rounds)
-
-    print(f"{SIZE[0]} x {SIZE[1]} pixels, {CLASSES} classes, 10 iterations; {options.rounds} rounds; median (quartiles)")
-    print(f"{about['threads']} thread; {about['cores']} cores of {about['processor']}, load {about['load']} at the start")
-    print(", ".join(f"{name} {number}" for name, number in about["versions"].items()))
-    print(f"\n{'image':8}{'peak MB':>8}  {'parameters':16}{'seconds':>24}")
-    for name, found in results.items():
-        for key, s in found["seconds"].items():
-            cell = f"{s['median']:.2f} ({s['quartile_1']:.2f} to {s['quartile_3']:.2f})"
-            print(f"{name:8}{found['peak_mb'] or '?':>8}  {key:16}{cell:>24}")
-    print(f"\nagainst the sums over all pairs, street of {SMALL[0]} x {SMALL[1]} pixels")
-    print(f"{'parameters':16}{'same label':>12}{'difference':>12}{'changed by the CRF':>20}")
-    for key, shares in near.items():
-        print(f"{key:16}{shares['same_label']:>12.2%}{shares['difference']:>12.4f}{shares['changed']:>20.2%}")
-
-    record = {"command": "python benchmarks/crf.py", "rounds": options.rounds, "classes": CLASSES, "size": SIZE, "small": SMALL}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({**record, "machine": about, "images": results, "nearness": near}, indent=2) + "\n")
+    size = SMALL if options.quick else SIZE
+    results: dict[str, Any] = {}
+    for name in IMAGES:
+        sides = {key: partial(crf, *draw(name, size)) for key, crf in CRFS.items()}
+        times = compare(sides, options.rounds, clock=time.thread_time)
+        memory = {key: peak_memory(side, torch.device("cpu")) for key, side in sides.items()}
+        results[name] = {
+            key: {**figures, "extra_MB": None if memory[key] is None else round(memory[key] / 1e6)}
+            for key, figures in summarize(times, next(iter(sides))).items()
+        }
+    notes = [
+        f"{key}, beside the sums over all pairs of pixels on a street of {SMALL[0]} x {SMALL[1]} pixels: the same label in "
+        f"{found['same_label']:.2%} of pixels, probabilities that differ by {found['difference']:.4f} in the mean; the CRF "
+        f"changes {found['changed']:.2%} of labels."
+        for key, found in nearness().items()
+    ]
+    write_record(options.out, command_line(), results, notes=notes)
 
 
 if __name__ == "__main__":

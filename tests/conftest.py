@@ -44,13 +44,13 @@ def camvid(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_recipe(root: Path, **fields: object) -> Recipe:
     """ENet on the tiny CamVid: 2 steps an epoch."""
     defaults = {"root": str(root), "epochs": 2, "batch_size": 5, "crop": (32, 40), "workers": 0}
-    defaults |= {"learning_rate": 5e-3, "before": ""}
+    defaults |= {"learning_rate": 5e-3, "before": "", "memory_format": "channels_first"}
     return replace(get_recipe("enet-camvid"), **{**defaults, **fields})
 
 
 def as_arguments(recipe: Recipe) -> list[str]:
     """The fields of tiny_recipe as command-line arguments."""
-    names = ("root", "epochs", "batch_size", "crop", "workers", "learning_rate", "before")
+    names = ("root", "epochs", "batch_size", "crop", "workers", "learning_rate", "before", "memory_format")
     values = {name: getattr(recipe, name) for name in names}
     return [
         argument

@@ -201,3 +201,60 @@ def test_volumes_are_predicted_in_python(
     PIL.Image.fromarray(half_light(16, 24)).save(tmp_path / "data" / "photo.png")
     assert call(monkeypatch, "predict", tmp_path / "data", "--out", tmp_path / "out") == 0
     assert (tmp_path / "out" / "photo.png").exists()
+
+
+def reference(model: Predictor, image: np.ndarray, scale: float, mirrored: bool) -> Tensor:
+    """The probabilities of one view, by torch alone."""
+    x = torch.from_numpy(image.transpose(2, 0, 1)[None].copy()) / 255
+    size = [round(scale * side) for side in image.shape[:2]]
+    x = torch.nn.functional.interpolate(x, size=size, mode="bilinear", antialias=True) if scale != 1 else x
+    with torch.inference_mode():
+        logits = model.network(x.flip(-1)).flip(-1) if mirrored else model.network(x)
+    return torch.nn.functional.interpolate(logits, size=image.shape[:2], mode="bilinear").softmax(dim=1)[0]
+
+
+@pytest.mark.parametrize("name", ["enet", "bisenetv2", "fanet18"])
+def test_several_scales_and_mirror_images_are_averaged(name: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(name, 5).eval()
+    image = np.random.default_rng(0).integers(0, 256, (96, 192, 3), np.uint8)
+    labels = Labels.from_names(list("abcde"))
+    scales = (1.0, 2.0)
+    model = Predictor(network, labels, (0.0,) * 3, (1.0,) * 3, scales=scales, flip=True)
+    views = [reference(model, image, scale, mirrored) for scale in scales for mirrored in (False, True)]
+    expected = torch.stack(views).mean(dim=0)
+    apart = (torch.from_numpy(model.probabilities(image)) - expected).abs().amax(dim=0)
+    assert (apart < 2e-3).float().mean() > 0.99  # the reference interpolates twice, which cuts corners
+    sure = expected.topk(2, dim=0).values.diff(dim=0).abs()[0].numpy() > 5e-3
+    assert sure.mean() > 0.5
+    sure &= (apart < 2e-3).numpy()
+    assert np.array_equal(model(image)[sure], expected.argmax(dim=0).numpy()[sure])
+    mask, confidence = model.with_confidence(image)
+    assert np.array_equal(mask, model(image))
+    np.testing.assert_allclose(confidence, model.probabilities(image).max(axis=0), rtol=1e-6)
+
+
+def test_mirrored_images_of_odd_width_come_back_in_place() -> None:
+    image = half_light(31, 45)
+    model = Predictor(threshold, LABELS, (0.0,) * 3, (1.0,) * 3, flip=True)
+    assert np.array_equal(model(image), predictor()(image))
+
+
+@pytest.mark.parametrize("scales", [(), (0.0,), (-1.0, 1.0), (float("nan"),)])
+def test_scales_that_are_none_are_refused(scales: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match=r"scales .*above 0"):
+        Predictor(threshold, LABELS, (0.0,) * 3, (1.0,) * 3, scales=scales)
+
+
+@pytest.mark.parametrize("name", ["enet", "bisenetv2", "fanet18", "segnet_basic"])
+def test_the_map_is_that_of_the_networks_logits(name: str) -> None:
+    torch.manual_seed(0)
+    network = create_model(name, 5).eval()
+    image = np.random.default_rng(0).integers(0, 256, (71, 101, 3), np.uint8)
+    mask = Predictor(network, Labels.from_names(list("abcde")), (0.0,) * 3, (1.0,) * 3)(image)
+    with torch.inference_mode():
+        logits = network(torch.from_numpy(image.transpose(2, 0, 1)[None].copy()) / 255)[0]
+    best, second = logits.topk(2, dim=0).values
+    sure = (best - second > 1e-4).numpy()
+    assert sure.mean() > 0.9
+    assert np.array_equal(mask[sure], logits.argmax(dim=0).numpy()[sure])

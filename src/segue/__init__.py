@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from segue.checkpoint import load_checkpoint, save_checkpoint
     from segue.data import create_dataset
-    from segue.evaluation import evaluate, evaluate_images
+    from segue.evaluation import evaluate, evaluate_files, evaluate_images
     from segue.inference import Predictor
     from segue.labels import Labels
     from segue.losses import cross_entropy
@@ -28,6 +28,7 @@ PUBLIC = {
     "create_model": "segue.models",
     "cross_entropy": "segue.losses",
     "evaluate": "segue.evaluation",
+    "evaluate_files": "segue.evaluation",
     "evaluate_images": "segue.evaluation",
     "get_recipe": "segue.recipes",
     "list_models": "segue.models",

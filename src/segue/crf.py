@@ -35,6 +35,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.compiled import compile_loop
 from segue.labels import Image
 
 Maps = NDArray[np.float32]
@@ -267,8 +268,8 @@ def filter_maps(corners: Any, shares: Any, neighbors: Any, q: Any) -> Any:
 
 @cache
 def compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`build` and `filter_maps` as machine code, kept on the disk between runs where that can be; numba, slow to import, is only
-    needed here. Each runs on one thread, without Python's lock, so that several images may be at work at once."""
+    """`build` and `filter_maps` as machine code. Each runs on one thread, without Python's lock, so that several images may be at
+    work at once."""
     import numba
     from numba.extending import register_jitable
 
@@ -276,7 +277,4 @@ def compiled() -> tuple[Callable[..., Any], Callable[..., Any]]:
     maps, numbers = numba.float32[:, ::1], numba.int32[:, ::1]
     first = (numba.float64[:, ::1], numba.int64[::1], numba.int32[::1])
     second = (numbers, maps, numba.int32[:, :, ::1], maps)
-    try:
-        return numba.njit(first, cache=True, nogil=True)(build), numba.njit(second, cache=True, nogil=True)(filter_maps)
-    except (OSError, RuntimeError):  # no folder for it can be written
-        return numba.njit(first, nogil=True)(build), numba.njit(second, nogil=True)(filter_maps)
+    return compile_loop(build, first), compile_loop(filter_maps, second)

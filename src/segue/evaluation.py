@@ -1,17 +1,26 @@
 """One confusion matrix over a split, through the predictor that ships: the score reported is the score shipped."""
 
 import os
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
+import torch
+
+from segue.data.label_maps import LabelMaps
 from segue.data.samples import Sample, Samples
+from segue.decoding import compiled_unfilter
 from segue.inference import Confidence, Predictor
 from segue.labels import Mask
 from segue.metrics import ConfusionMatrix, ImageMatrices
+from segue.metrics.confusion import compiled_count
+from segue.relabel import compiled_rename
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SCORERS = {
     "cells": "segue.metrics.instances:InstanceScorer",
@@ -100,6 +109,54 @@ def evaluate_images(
     return images
 
 
+def evaluate_files(
+    predictions: LabelMaps | str | Path | Sequence[str | Path],
+    samples: Samples,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    scorers: Sequence[Scorer] = (),
+    *,
+    ids: str = "",
+    root: str | Path = "",
+) -> ImageMatrices:
+    """As `evaluate_images`, of label maps that are in files: a folder of them, matched by name, or the file of each sample.
+
+    ids: see LabelMaps. Files are read and counted on torch.get_num_threads() threads, twice as many being in memory at most.
+    ValueError, which names the file, if one is missing, too many, of another size than its mask, or holds what is no class.
+    """
+    maps = predictions if isinstance(predictions, LabelMaps) else LabelMaps(predictions, samples, ids)
+    blind = [scorer.title for scorer in scorers if scorer.needs_confidence]
+    if blind:
+        raise ValueError(f"{blind[0]} asks how likely each pixel's class is, which label maps do not say; leave it out")
+    if len(samples) == 0:
+        raise ValueError("there are no samples to score")
+    images = ImageMatrices(samples.labels.names)
+    names = image_names(samples, root)
+
+    def count(index: int) -> tuple[Sample, Mask]:
+        sample = samples.truth(index) if scorers else {"mask": samples.mask(index)}
+        prediction = maps[index]
+        (height, width), (rows, columns) = sample["mask"].shape, prediction.shape
+        if (height, width) != (rows, columns):
+            raise ValueError(
+                f"{maps.paths[index]} is {columns} x {rows} pixels (width x height), but the mask of {samples.name(index)} is "
+                f"{width} x {height}; label maps are scored at the size of the data's masks"
+            )
+        try:
+            images.add(names[index], sample["mask"], prediction)
+        except ValueError as error:
+            raise ValueError(f"{maps.paths[index]}: {error}{maps.hint}") from error
+        return sample, prediction
+
+    for compile_once in (compiled_unfilter, compiled_rename, compiled_count):  # before all threads ask for them
+        compile_once()
+    indices = range(len(samples))
+    counted = in_order(count, indices, torch.get_num_threads())
+    for index, (sample, prediction) in zip(progress(indices), counted, strict=True):
+        for scorer in scorers:
+            scorer.update(index, sample, prediction, None)
+    return images
+
+
 def image_names(samples: Samples, root: str | Path = "") -> list[str]:
     """The names of the samples, those of files from the folder `root` on; ValueError if two are alike."""
     folder = f"{Path(root)}{os.sep}" if root else ""
@@ -134,11 +191,19 @@ def check_labels(predictor: Predictor, samples: Samples) -> None:
 
 def read_ahead(samples: Samples, indices: Iterable[int]) -> Iterator[Sample]:
     """The samples of these numbers in their order, the next one being read while one is in use."""
-    coming: Future[Sample] | None = None
-    with ThreadPoolExecutor(1) as pool:
-        for index in indices:
-            ready, coming = coming, pool.submit(samples.__getitem__, index)
-            if ready:
-                yield ready.result()
-        if coming:
-            yield coming.result()
+    return in_order(samples.__getitem__, indices, 1)
+
+
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """What the function gives for the items, in their order, made ahead by several threads; twice as many are kept at most."""
+    coming: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for item in items:
+                coming.append(pool.submit(function, item))
+                if len(coming) == 2 * threads:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,5 +1,7 @@
 """Reading and writing images and masks, with errors that name the file."""
 
+import io
+import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,11 +32,19 @@ class ImageError(ValueError):
 def read_image(path: str | Path) -> Image:
     """The image as RGB (H, W, 3), turned upright where its EXIF tag says so; transparency is dropped.
 
-    ImageError if it cannot be read or has more than 8 bits a channel.
+    Grey, palettes and CMYK become RGB; of an animation or of pages the first is taken. ImageError if it cannot be read or has
+    more than 8 bits a channel.
     """
     with opened(path) as file:
         reject_deep(path, file)
-        return np.array(PIL.ImageOps.exif_transpose(file).convert("RGB"))
+        return np.array(upright(file).convert("RGB"))
+
+
+def upright(file: PIL.Image.Image) -> PIL.Image.Image:
+    """The image as its EXIF tag says that it is to be seen, without the colours that are transparent."""
+    image = PIL.ImageOps.exif_transpose(file)
+    image.info.pop("transparency", None)  # about which Pillow would warn
+    return image
 
 
 def to_grey(image: Image) -> Image:
@@ -90,8 +100,11 @@ def check_image(path: str | Path) -> tuple[int, int]:
     with opened(path) as file:
         reject_deep(path, file)
         png = file.format == "PNG"
+        if file.format == "TIFF":  # which Pillow turns as it loads
+            file.load()
+            return file.size
         tagged = not png or "exif" in file.info  # asked for its EXIF tags, a PNG without any is decoded
-        turned = tagged and file.getexif().get(PIL.ExifTags.Base.Orientation, 1) >= 5
+        turned = tagged and file.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         size = (file.height, file.width) if turned else (file.width, file.height)
         if png:
             file.verify()  # checksums
@@ -184,7 +197,7 @@ def read_picture(path: str | Path) -> NDArray[Any]:
     with opened(path) as file:
         if not is_deep(file):
             mode = {"1": "L"}.get(file.mode, file.mode)
-            return np.array(PIL.ImageOps.exif_transpose(file).convert(mode if mode in ("L", "LA", "RGB", "RGBA") else "RGB"))
+            return np.array(upright(file).convert(mode if mode in ("L", "LA", "RGB", "RGBA") else "RGB"))
         orientation = file.getexif().get(PIL.ExifTags.Base.Orientation, 1) if "exif" in file.info else 1
         file.verify()  # OpenCV gives what it could read of a damaged file
     import cv2
@@ -222,13 +235,45 @@ def to_raster(array: NDArray[Any], path: str | Path) -> Raster:
 
 
 def write_image(path: str | Path, image: Image | Mask) -> None:
-    """Write an RGB image (H, W, 3) or a mask (H, W); the suffix gives the format."""
-    PIL.Image.fromarray(image).save(path)
+    """Write an RGB image (H, W, 3) or a mask (H, W); the suffix gives the format.
+
+    The file appears under its name when it is whole: until then it is NAME.part.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part")
+    data = encode_image(image, path.suffix.lower())
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def encode_image(image: Image | Mask, suffix: str) -> bytes:
+    """The image as a file of the format that has this suffix, such as ".png"."""
+    if suffix == ".png" and image.ndim == 2 and image.dtype == np.uint8:
+        import cv2
+
+        return cv2.imencode(suffix, image)[1].tobytes()  # a label map in a third of Pillow's time, at about the same size
+    form = PIL.Image.registered_extensions().get(suffix)
+    if form not in PIL.Image.SAVE:
+        raise ValueError(f'no image has the suffix "{suffix}"; .png and .jpg do')
+    data = io.BytesIO()
+    PIL.Image.fromarray(image).save(data, form)
+    return data.getvalue()
 
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[PIL.Image.Image]:
-    with explained(path), PIL.Image.open(path) as file:
+    # A file, not its path: Pillow maps plain TIFFs into memory by that, and turns those wrongly.
+    with explained(path), Path(path).open("rb") as data, PIL.Image.open(data) as file:
+        size = os.fstat(data.fileno()).st_size
+        if file.width * file.height * len(file.getbands()) > ROOM + 2000 * size:
+            raise ImageError(
+                f"{path} says it is {file.width} x {file.height} pixels (width x height), but has {size} bytes, too few for "
+                "that: it is cut short or damaged; copy it again"
+            )
         yield file
 
 
@@ -243,5 +288,15 @@ def explained(path: str | Path) -> Iterator[None]:
         raise ImageError(f"{path} does not exist") from None
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder, not an image") from None
-    except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}") from None
+    except PIL.UnidentifiedImageError:
+        raise ImageError(f"{path} cannot be read as an image: it begins like none that is known; {way_out(path)}") from None
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageError(f"{path} cannot be read as a whole: {error}; segue predict labels such images in bands") from None
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error) as error:
+        raise ImageError(f"{path} cannot be read as an image: {error}; {way_out(path)}") from None
+
+
+def way_out(path: str | Path) -> str:
+    if Path(path).is_file() and not Path(path).stat().st_size:
+        return "the file is empty: copy it again"
+    return "if other programs show it, save it anew as PNG or TIFF, else copy it again"

@@ -1,6 +1,7 @@
 """From an image to its label map."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segue.checkpoint import Card, load_checkpoint
+from segue.engines import create_engine
 from segue.images import Raster, find_fault
 from segue.labels import Labels, Mask
-from segue.layers import resize
+from segue.layers import SegmentationModel, pad_to_multiple
+from segue.upsampling import Taps, taps, upsample, upsample_argmax, upsample_confident
 
 Probabilities = NDArray[np.float32]
 
 Confidence = NDArray[np.float32]
 """(H, W), the probability of the class that each pixel was given, 0 to 1."""
+
+BAND = 64  # rows whose class maps are in memory at a time, where there must be class maps
 
 
 class Normalize(nn.Module):
@@ -42,9 +47,44 @@ class Normalize(nn.Module):
         return images * (self.scale * (255 / white)) + self.offset
 
 
+@dataclass(frozen=True)
+class Scores:
+    """A network's own scores of images, and how each row and column of the result is interpolated from them."""
+
+    values: Tensor  # (N, K, h, w)
+    rows: Taps
+    columns: Taps
+
+    def labels(self) -> Tensor:
+        """The likeliest class of each pixel, uint8 (N, H, W)."""
+        return upsample_argmax(self.values, self.rows, self.columns)
+
+    def probabilities(self, top: int = 0, bottom: int | None = None) -> Tensor:
+        """The softmax over the classes at each pixel of these rows, (N, K, H, W)."""
+        return upsample(self.values.float(), self.rows[top:bottom], self.columns).softmax(dim=1)
+
+
+def score(
+    network: Callable[[Tensor], Tensor], x: Tensor, size: tuple[int, int], engine: Callable[[Tensor], Tensor] | None = None
+) -> Scores:
+    """The scores of normalised images (N, C, h, w), to be laid out at `size`.
+
+    A SegmentationModel gives them at its own resolution, by `engine` if there is one; any other network as it makes them.
+    """
+    seen, aligned = x.shape[-2:], False
+    if isinstance(network, SegmentationModel):
+        network.check_input(x)
+        aligned = network.aligned
+        x = pad_to_multiple(x, network.stride, plus=int(aligned))
+        engine = engine or network.score
+    values = (engine or network)(x)
+    rows, columns = (taps(values.shape[dim], size[dim - 2], aligned, seen=seen[dim - 2], padded=x.shape[dim]) for dim in (2, 3))
+    return Scores(values, rows, columns)
+
+
 def label_maps(network: Callable[[Tensor], Tensor], x: Tensor, size: tuple[int, int]) -> Tensor:
     """The likeliest class of each pixel at `size`, uint8 (N, *size), of normalised images (N, C, H, W)."""
-    return resize(network(x), size).argmax(dim=1).to(torch.uint8)
+    return score(network, x, size).labels()
 
 
 class Predictor:
@@ -55,6 +95,9 @@ class Predictor:
     integers, give floats of 0 to 1; that they are in other units cannot be found out.
 
     `uses_depth`: the network's last channel is no part of an image, but its depth, and an image without it is refused.
+    `engine`: what computes the network, a name of `segue.engines`.
+    `scales`, `flip`: the image is seen at each of these sizes, as multiples of its own, and mirrored as well; the probabilities
+    are averaged (DeepLab v3, section 4.1).
     """
 
     def __init__(
@@ -66,24 +109,41 @@ class Predictor:
         short_side: int = 0,
         device: str = "cpu",
         uses_depth: bool = False,
+        engine: str = "torch",
+        scales: Sequence[float] = (1.0,),
+        flip: bool = False,
     ) -> None:
         self.device = torch.device(device)
         self.network = network.to(self.device).eval() if isinstance(network, nn.Module) else network
+        if not scales or not all(0 < scale < float("inf") for scale in scales):
+            raise ValueError(f"scales (={tuple(scales)}) must be multiples of the image's size above 0, such as 0.75 1 1.25")
+        if isinstance(network, nn.Module):
+            self.engine: Callable[[Tensor], Tensor] = create_engine(engine, network, self.device)
+        elif engine in ("torch", "auto"):
+            self.engine = network
+        else:
+            raise ValueError(f'engine (="{engine}") takes a torch module, and this network is a {type(network).__name__}')
         self.labels = labels
         self.normalize = Normalize(mean, std).to(self.device)
         self.short_side = short_side
         self.uses_depth = uses_depth
+        self.views = [(float(scale), mirrored) for scale in scales for mirrored in ((False, True) if flip else (False,))]
 
     @classmethod
-    def load(cls, checkpoint: str | Path, device: str = "") -> "Predictor":
+    def load(
+        cls, checkpoint: str | Path, device: str = "", engine: str = "torch", scales: Sequence[float] = (1.0,), flip: bool = False
+    ) -> "Predictor":
         """The predictor of a checkpoint; on a GPU where there is one, unless a device is named."""
         model, card = load_checkpoint(checkpoint)
-        return cls.of(model, card, device)
+        return cls.of(model, card, device, engine, scales, flip)
 
     @classmethod
-    def of(cls, model: nn.Module, card: Card, device: str = "") -> "Predictor":
+    def of(
+        cls, model: nn.Module, card: Card, device: str = "", engine: str = "torch", scales: Sequence[float] = (1.0,),
+        flip: bool = False,
+    ) -> "Predictor":  # fmt: skip
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        return cls(model, card.labels, card.mean, card.std, card.short_side, device, card.depth)
+        return cls(model, card.labels, card.mean, card.std, card.short_side, device, card.depth, engine, scales, flip)
 
     @property
     def channels(self) -> int:
@@ -93,23 +153,28 @@ class Predictor:
     @torch.inference_mode()
     def __call__(self, image: Raster, depth: NDArray[np.float32] | None = None) -> Mask:
         """The class number of each pixel, uint8 (H, W), of an image (H, W, C), and depth (H, W) in metres if it is used."""
-        result: NDArray[np.uint8] = label_maps(self.network, self.prepare(image, depth), image.shape[:2])[0].cpu().numpy()
-        return result
+        views = self.look(image, depth)
+        if len(views) == 1:
+            labels = views[0].labels()[0]
+        else:
+            labels = torch.cat([mean.argmax(dim=0).to(torch.uint8) for mean in averaged(views)])
+        return labels.cpu().numpy()
 
     @torch.inference_mode()
     def with_confidence(self, image: Raster, depth: NDArray[np.float32] | None = None) -> tuple[Mask, Confidence]:
-        """The class number of each pixel, as by a call, and its softmax."""
-        logits = resize(self.network(self.prepare(image, depth)), image.shape[:2])[0].float()
-        best, mask = logits.max(dim=0)
-        confidence = (best - logits.logsumexp(dim=0)).exp()
-        return mask.to(torch.uint8).cpu().numpy(), confidence.cpu().numpy()
+        """The class number of each pixel, as by a call, and its probability."""
+        views = self.look(image, depth)
+        if len(views) == 1:
+            labels, confidence = upsample_confident(views[0].values, views[0].rows, views[0].columns)
+            return labels[0].cpu().numpy(), confidence[0].cpu().numpy()
+        best, classes = zip(*(mean.max(dim=0) for mean in averaged(views)), strict=True)
+        return torch.cat(classes).to(torch.uint8).cpu().numpy(), torch.cat(best).cpu().numpy()
 
     @torch.inference_mode()
     def probabilities(self, image: Raster, depth: NDArray[np.float32] | None = None) -> Probabilities:
         """The softmax over the classes at each pixel, float32 (K, H, W)."""
-        logits = resize(self.network(self.prepare(image, depth)), image.shape[:2])
-        result: Probabilities = logits.float().softmax(dim=1)[0].cpu().numpy()
-        return result
+        bands = [band.cpu().numpy() for band in averaged(self.look(image, depth))]
+        return np.concatenate(bands, axis=1)
 
     @torch.inference_mode()
     def sampled(
@@ -121,13 +186,13 @@ class Predictor:
         if the network has no dropout.
         """
         dropouts = self.check_sampling(samples)
-        x = self.prepare(image, depth)
+        x = resize_image(self.prepare(image, depth), working_size(self.short_side, *image.shape[:2]))
         for dropout in dropouts:
             dropout.train()
         try:
             total = squares = torch.zeros(())
             for _ in range(samples):
-                probabilities = resize(self.network(x), image.shape[:2]).float().softmax(dim=1)[0].cpu()
+                probabilities = score(self.network, x, image.shape[:2]).probabilities()[0].cpu()
                 total, squares = total + probabilities, squares + probabilities**2
         finally:
             for dropout in dropouts:
@@ -135,6 +200,17 @@ class Predictor:
         mean = total / samples
         variance = (squares / samples - mean**2).clamp(min=0).mean(dim=0)
         return mean.numpy(), variance.numpy()
+
+    def look(self, image: Raster, depth: NDArray[np.float32] | None = None) -> list[Scores]:
+        """The network's scores of each view of an image."""
+        x = self.prepare(image, depth)
+        height, width = working_size(self.short_side, *image.shape[:2])
+        views = []
+        for scale, mirrored in self.views:
+            seen = resize_image(x, (max(1, round(scale * height)), max(1, round(scale * width))))
+            scores = score(self.network, seen.flip(-1) if mirrored else seen, image.shape[:2], self.engine)
+            views.append(Scores(scores.values, scores.rows, scores.columns[::-1]) if mirrored else scores)
+        return views
 
     def check_sampling(self, samples: int) -> list[nn.Module]:
         """The network's layers of dropout; ValueError if it has none, or if there are too few samples."""
@@ -147,7 +223,7 @@ class Predictor:
         return dropouts
 
     def prepare(self, image: Raster, depth: NDArray[np.float32] | None) -> Tensor:
-        """The network's input, (1, C, h, w), of an image and its depth; ValueError if they are not what it takes."""
+        """An image and its depth, normalised, (1, C, H, W); ValueError if they are not what the network takes."""
         channels = self.channels - (depth is not None)
         if self.uses_depth and depth is None:
             raise ValueError(
@@ -164,7 +240,16 @@ class Predictor:
             raise ValueError(f"depth has the shape {depth.shape}; it must be {image.shape[:2]}, one number for each pixel")
         x = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None].to(self.device)
         metres = None if depth is None else torch.tensor(depth, dtype=torch.float32, device=self.device)[None, None]
-        return resize_image(self.normalize(x, metres), working_size(self.short_side, *image.shape[:2]))
+        return self.normalize(x, metres)
+
+
+def averaged(views: Sequence[Scores]) -> Iterator[Tensor]:
+    """The mean probabilities of the views of one image, (K, rows, W), from the first band of rows to the last."""
+    for top in range(0, len(views[0].rows), BAND):
+        total = views[0].probabilities(top, top + BAND)[0]
+        for view in views[1:]:
+            total += view.probabilities(top, top + BAND)[0]
+        yield total / len(views)
 
 
 def working_size(short_side: int, height: int, width: int) -> tuple[int, int]:

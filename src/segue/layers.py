@@ -15,6 +15,7 @@ class SegmentationModel(nn.Module):
     stride = 1  # `score` is given heights and widths that are multiples of this, or where `aligned` multiples plus one
     aligned = False  # whether the corner pixels of the scores lie on those of the image, and not areas on areas
     min_size = 1  # the smallest height and width that the network takes, in pixels
+    fixed_size = False  # whether an exported copy takes images of one size only, since what it does follows from the size
     classifier = ""  # whose ImageNet weights it starts from: torchvision/NAME or timm/NAME; empty if from none
     draws_borders = False  # whether `supervise` gives the borders of the classes too
     added: tuple[str, ...] = ()  # layers that an earlier stage of a staged training does not have
@@ -96,6 +97,32 @@ def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, stride: int
     padding = dilation * (size // 2)
     conv = nn.Conv2d(in_channels, out_channels, size, stride, padding, dilation, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+def max_pool(x: Tensor, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
+    """Halve (N, C, H, W): the maxima of 2 x 2 pixels, and the places of the first ones, for `max_unpool`.
+
+    H and W are even, or with ceil_mode rounded up. A place is torch's index. Torch is fast at scattering by it, other engines are
+    slow or not able to; so in a network that is being exported it is the pixel's number in its window, 0 to 3, by rows.
+    """
+    if not torch.compiler.is_exporting():
+        return F.max_pool2d(x, 2, ceil_mode=ceil_mode, return_indices=True)
+    wide = high = both = x
+    if ceil_mode:  # repeat the last column and row: dropped if even, and if not, a repeated pixel is never first
+        wide, high, both = (F.pad(x, (0, right, 0, below), mode="replicate") for right, below in ((1, 0), (0, 1), (1, 1)))
+    maxima, first = F.max_pool2d(both, 2), F.max_pool2d(x, 1, stride=2)
+    upper, left = F.max_pool2d(wide, (1, 2), stride=2), F.max_pool2d(high, (2, 1), stride=2)
+    places = torch.where(upper == maxima, torch.where(first == maxima, 0.0, 1.0), torch.where(left == maxima, 2.0, 3.0))
+    return maxima, places.to(x.dtype)
+
+
+def max_unpool(x: Tensor, places: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Undo `max_pool`: (N, C, h, w) to (N, C, *size), each value at its window's place, and zeros elsewhere."""
+    if not torch.compiler.is_exporting():
+        return F.max_unpool2d(x, places, [2, 2], output_size=list(size))
+    rows, columns = (torch.arange(length, device=x.device) % 2 for length in size)
+    here = F.interpolate(places, size=tuple(size)) == 2 * rows[:, None] + columns
+    return torch.where(here, F.interpolate(x, size=tuple(size)), 0.0)
 
 
 def bilinear_kernel(size: int) -> Tensor:

@@ -17,7 +17,7 @@ class Recipe:
     epochs: int
     """Passes over the training split."""
     batch_size: int
-    """Images a step, over all devices together."""
+    """Images a step of the optimizer, over all devices and all its passes together."""
     learning_rate: float
     """The largest one, where the schedule varies it."""
 
@@ -91,9 +91,22 @@ class Recipe:
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     """Each channel is then divided by this."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    """Lightning's name of the floating-point precision."""
+    """Lightning's name of the floating-point precision. bf16-mixed: convolutions and products in bfloat16, the weights and the
+    loss in float32."""
+    tf32: bool = True
+    """On a GPU, products of float32 numbers are taken of 10 bits of each (TF32), in a fraction of the time; a CPU has no such."""
     compile: bool = False
     """Compile the network with torch.compile: a minute at the start, then faster steps."""
+    accumulate: int = 1
+    """Passes into which each batch is divided, to use less memory: their gradients are added before the optimizer takes its step,
+    so batch_size, rates and epochs mean the same. Batch norm sees the images of one pass alone, and a loss that is averaged is
+    so over each pass, then over the passes."""
+    memory_format: Literal["auto", "channels_first", "channels_last"] = "auto"
+    """How feature maps lie in memory, which decides the speed. auto: as measured before the first epoch, and kept for the run;
+    what is computed differs in rounding, so to repeat a run to the last bit name the one that its recipe.json does."""
+    cache: Literal["auto", "memory", "none"] = "auto"
+    """Whether decoded training images are kept in memory for the next epochs, once for all workers of a device. auto: where the
+    whole split takes at most half of the memory that is free. The training is the same either way."""
     validate_every: int = 1
     """Epochs between two scorings of the validation split; the last of all `epochs` is always scored."""
     minutes: float = 0.0
@@ -103,9 +116,11 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validate_every", "step_epochs"):
+        for name in ("epochs", "batch_size", "accumulate", "validate_every", "step_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} (={getattr(self, name)}) must be at least 1")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"accumulate (={self.accumulate}) must divide batch_size (={self.batch_size})")
         rates = ("learning_rate", "momentum", "weight_decay", "new_layers", "bias_rate")
         for name in (*rates, "warmup", "short_side", "minutes", "workers", "seed"):
             if not getattr(self, name) >= 0:

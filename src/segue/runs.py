@@ -13,8 +13,10 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from segue.backbones import classifier_weights
 from segue.images import white
 from segue.labels import Labels
+from segue.provenance import command_line, commit, describe_machine
 from segue.recipes import Recipe
 
 
@@ -104,6 +106,16 @@ def prepare_folder(out: Path, recipe: Recipe) -> None:
         ) from None
 
 
+def keep_format(out: Path, memory_format: str) -> None:
+    """Write the memory format that was chosen for a run into its recipe."""
+    path = out / "recipe.json"
+    fields = json.loads(path.read_text())
+    if fields.get("memory_format") != memory_format:
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**fields, "memory_format": memory_format}, indent=1) + "\n")
+        part.replace(path)
+
+
 def absolute(place: str) -> str:
     """The path from the root, if it leads somewhere from here."""
     return str(Path(place).resolve()) if place and Path(place).exists() else place
@@ -124,3 +136,18 @@ def drop_rows_from(path: Path, epoch: int) -> None:
         lines = path.read_text().splitlines()
         kept = [line for line in lines[1:] if int(line.split(",")[0]) < epoch]
         path.write_text("\n".join([lines[0], *kept]) + "\n")
+
+
+def load_classifier(network: Any, classifier: str) -> None:
+    """Give the network the weights of an ImageNet classifier: imagenet, or a file."""
+    if not hasattr(network, "load_classifier"):
+        raise ValueError(f"{type(network).__name__} has no load_classifier(weights); load them yourself, and take no classifier")
+    source = getattr(network, "classifier", "") if classifier == "imagenet" else classifier
+    if not source:
+        raise ValueError(f'classifier (="{classifier}"): no library has weights for this {type(network).__name__}; name a file')
+    network.load_classifier(classifier_weights(source))
+
+
+def training_record(recipe: Recipe) -> dict[str, Any]:
+    """What the checkpoint tells of its training, beside the recipe."""
+    return {"command": command_line(), "commit": commit(), "seed": recipe.seed, **describe_machine()}

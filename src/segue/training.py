@@ -21,12 +21,13 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from segue.backbones import classifier_weights
+from segue import runs
 from segue.checkpoint import Card, load_checkpoint, load_stage, read_card, save_checkpoint
 from segue.data import create_dataset
-from segue.data.loading import EvaluationSamples, TrainingSamples, evaluation_loader, sample_name, training_loader
+from segue.data.loading import EvaluationSamples, evaluation_loader, sample_name, training_loader
+from segue.data.memory import cached
 from segue.data.samples import DataError
-from segue.data.transforms import Augment, ObjectCrop, Transform
+from segue.data.transforms import Transform
 from segue.doctor import quick_check
 from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.labels import Labels
@@ -34,16 +35,15 @@ from segue.losses import supervised_loss
 from segue.metrics import ConfusionMatrix
 from segue.models import create_model
 from segue.optimization import freeze_norms, learning_rate_share, make_optimizer
-from segue.provenance import command_line, commit, describe_machine
 from segue.recipes import Recipe, get_recipe
 from segue.report.sheet import Row, contact_sheet
-from segue.runs import append_row, check_fit, drop_rows_from, fields_of, finished_epochs, is_finished, load_recipe, prepare_folder
-from segue.weights import class_weights, sample_borders, sample_edges
+from segue.steps import FORMATS, faster_format, float32_products, time_formats, to_format, training_samples
+from segue.weights import class_weights
 
 # What a recipe shares with the one that is trained before it.
 SHARED = (
-    "data", "root", "split", "batch_size", "short_side", "crop", "mean", "std", "classifier", "precision", "compile", "minutes",
-    "workers", "seed",
+    "data", "root", "split", "batch_size", "short_side", "crop", "mean", "std", "classifier", "precision", "tf32", "compile",
+    "accumulate", "memory_format", "cache", "minutes", "workers", "seed",
 )  # fmt: skip
 PICTURED = 4  # validation samples that are shown in TensorBoard
 
@@ -78,7 +78,7 @@ def train(
     quiet_lightning()
     data = {"train_data": train_data, "val_data": val_data, "labels": labels, "transform": transform}
     state = out / "resume.ckpt"
-    resume_epoch = finished_epochs(state) if resume and state.exists() else 0
+    resume_epoch = runs.finished_epochs(state) if resume and state.exists() else 0
     staged = bool(recipe.before) and not recipe.init and model is None and not resume_epoch
     if staged and max(devices, nodes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
         raise ValueError(
@@ -93,10 +93,10 @@ def train(
         quick_check(train_data, val_data, progress)
     torch.manual_seed(recipe.seed)  # of the first weights
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
-    check_fit(recipe, network, train_data)
+    runs.check_fit(recipe, network, train_data)
     if staged:
         recipe = train_before(recipe, len(labels), out, resume, data)
-    record = training_record(recipe)
+    record = runs.training_record(recipe)
     if resume_epoch:
         record |= {key: value for key, value in read_card(out / "last")[0].training.items() if key == "started_from"}
     elif recipe.init:
@@ -104,7 +104,7 @@ def train(
         load_stage(network, initial.state_dict(), recipe.init)
         record["started_from"] = card.training
     elif recipe.classifier:
-        load_classifier(network, recipe.classifier)
+        runs.load_classifier(network, recipe.classifier)
     network.train()
     task = Task(recipe, network, labels, train_data, val_data, transform)
     trainer = make_trainer(recipe, KeepRun(out, recipe, record, own_module=model is not None), devices, nodes)
@@ -113,13 +113,16 @@ def train(
             f"the validation split has fewer samples than there are devices ({trainer.world_size}); use fewer devices"
         )
     if rank_zero_only.rank == 0 and not resume and not staged:  # type: ignore[attr-defined]
-        prepare_folder(out, recipe)
+        runs.prepare_folder(out, recipe)
     task.first_epoch = resume_epoch
+    if resume and recipe.memory_format == "auto":
+        task.format = runs.load_recipe(out).memory_format
     if resume_epoch >= recipe.epochs:
         print(f"{out} is finished: it has all of its {recipe.epochs} epochs; for more, begin a run from it: --init {out}")
         return out
     try:
-        trainer.fit(task, ckpt_path=str(state) if resume_epoch else None)
+        with float32_products(recipe.tf32):
+            trainer.fit(task, ckpt_path=str(state) if resume_epoch else None)
     except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
         signal.signal(signal.SIGINT, signal.default_int_handler)
         print(f"stopped; go on with: segue train --resume {out}", flush=True)
@@ -139,28 +142,18 @@ def train_before(recipe: Recipe, num_classes: int, out: Path, resume: bool, data
         stages = [create_model(stage.network, num_classes, len(recipe.mean), **stage.options) for stage in (first, recipe)]
     load_stage(stages[1], stages[0].state_dict(), recipe.before)
     if not resume:
-        prepare_folder(out, recipe)
+        runs.prepare_folder(out, recipe)
     folder = out.with_name(f"{out.name}-{recipe.before}")
     print(f"first {recipe.before}, in {folder}", flush=True)
     try:
         if not (folder / "recipe.json").exists():
             train(first, folder, **data)
-        elif not is_finished(folder):
-            train(load_recipe(folder), folder, resume=True, **data)
+        elif not runs.is_finished(folder):
+            train(runs.load_recipe(folder), folder, resume=True, **data)
     except KeyboardInterrupt:
         print(f"and with all that follows: segue train --resume {out}", flush=True)
         raise
     return replace(recipe, init=str(folder))
-
-
-def load_classifier(network: Any, classifier: str) -> None:
-    """Give the network the weights of an ImageNet classifier: imagenet, or a file."""
-    if not hasattr(network, "load_classifier"):
-        raise ValueError(f"{type(network).__name__} has no load_classifier(weights); load them yourself, and take no classifier")
-    source = getattr(network, "classifier", "") if classifier == "imagenet" else classifier
-    if not source:
-        raise ValueError(f'classifier (="{classifier}"): no library has weights for this {type(network).__name__}; name a file')
-    network.load_classifier(classifier_weights(source))
 
 
 class Task(pl.LightningModule):
@@ -173,15 +166,15 @@ class Task(pl.LightningModule):
         super().__init__()
         self.recipe, self.network, self.labels = recipe, network, labels
         self.train_data, self.val_data = train_data, val_data
-        augment = Augment(recipe.crop, recipe.scale, recipe.flip, recipe.jitter, recipe.rotate, recipe.elastic, recipe.short_side)
-        self.transform_samples = transform or (ObjectCrop(augment) if recipe.objects else augment)
-        self.fields = fields_of(recipe, val_data[0])
+        self.transform_samples = transform
+        self.fields = runs.fields_of(recipe, val_data[0])
         self.normalize = Normalize(recipe.mean, recipe.std)
         self.class_weights: Tensor | None
         weights = class_weights(recipe, train_data, len(labels), progress("counting labels"))
         self.register_buffer("class_weights", None if weights is None else torch.from_numpy(weights), persistent=False)
         supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
+        self.format: str = recipe.memory_format
         if recipe.freeze_norms:
             freeze_norms(network)
         self.first_epoch = 0
@@ -189,17 +182,23 @@ class Task(pl.LightningModule):
         self.matrix = ConfusionMatrix(labels.names)
         self.pictured: list[Row] = []
 
+    def setup(self, stage: str) -> None:
+        """Choose the memory format on the first process, and let all others and a later resume have the same."""
+        if self.format == "auto":
+            strategy, recipe = self.trainer.strategy, self.recipe
+            chosen = "channels_first"  # with a transform of one's own, whose images may have any size
+            if self.trainer.is_global_zero and self.transform_samples is None:
+                images = recipe.batch_size // recipe.accumulate // self.trainer.world_size
+                chosen = faster_format(time_formats(recipe, self.network, len(self.labels), images, strategy.root_device))
+            self.format = strategy.broadcast(chosen)
+        to_format(self.network, self.format)
+
     def train_dataloader(self) -> DataLoader[Any]:
-        fields = list(self.fields)
-        maps: dict[str, Any] = {}
-        if self.recipe.border_weights:
-            fields.append("instances")
-            maps["border_weights"] = sample_borders
-        if getattr(self.network, "draws_borders", False):
-            maps["edges"] = sample_edges
-        samples = TrainingSamples(self.train_data, self.transform_samples, len(self.labels), self.recipe.seed, fields, maps)
+        recipe, here = self.recipe, self.trainer.world_size // self.trainer.num_nodes
+        source = cached(self.train_data, recipe.cache, here, recipe.workers)
+        samples = training_samples(recipe, self.network, source, len(self.labels), self.fields, self.transform_samples)
         share = self.trainer.global_rank, self.trainer.world_size
-        return training_loader(samples, self.recipe.batch_size, self.recipe.workers, self.first_epoch, *share)
+        return training_loader(samples, recipe.batch_size, recipe.workers, self.first_epoch, *share, recipe.accumulate)
 
     def val_dataloader(self) -> DataLoader[Any]:
         share = self.trainer.global_rank, self.trainer.world_size
@@ -217,13 +216,15 @@ class Task(pl.LightningModule):
         numbers = (self.recipe.seed, self.current_epoch, number, self.global_rank)
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
         try:
-            outputs = self.supervise(self.normalize(batch["image"], batch.get("depth")))
+            images = self.normalize(batch["image"], batch.get("depth"))
+            outputs = self.supervise(images.to(memory_format=FORMATS[self.format]))
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
             raise ValueError(
-                f"batch_size (={self.recipe.batch_size}) must be at least 2 on each device: {self.recipe.network} has a batch "
-                "norm over one value of each image"
+                f"batch_size (={self.recipe.batch_size}) must be at least 2 on each device"
+                + (f" and in each of {self.recipe.accumulate} passes" if self.recipe.accumulate > 1 else "")
+                + f": {self.recipe.network} has a batch norm over one value of each image"
             ) from None
         loss = supervised_loss(outputs, batch, self.recipe, self.class_weights)
         if not torch.isfinite(loss):
@@ -232,8 +233,8 @@ class Task(pl.LightningModule):
                 f"the loss became {loss.item()} in epoch {self.current_epoch + 1} on the batch of {names}; look at these files, "
                 "or lower learning_rate"
             )
-        if self.recipe.loss == "sum":  # gradients are averaged over the devices
-            return self.log_loss(loss) * self.trainer.world_size
+        if self.recipe.loss == "sum":  # gradients are averaged over the devices and the passes
+            return self.log_loss(loss * self.recipe.accumulate) * self.trainer.world_size
         return self.log_loss(loss)
 
     def log_loss(self, loss: Tensor) -> Tensor:
@@ -255,9 +256,11 @@ class Task(pl.LightningModule):
             freeze_norms(self.network)
 
     def on_validation_epoch_start(self) -> None:
+        to_format(self.network, "channels_first")  # as a predictor has it, to the last bit
         self.matrix, self.pictured = ConfusionMatrix(self.labels.names), []
 
     def on_validation_epoch_end(self) -> None:
+        to_format(self.network, self.format)
         counts = torch.from_numpy(self.matrix.counts).to(self.device)
         self.matrix.counts = self.trainer.strategy.reduce(counts, reduce_op="sum").cpu().numpy()
         for name, score in self.matrix.scores().items():
@@ -281,8 +284,10 @@ class KeepRun(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         self.started = time.monotonic()
-        if trainer.is_global_zero:
-            drop_rows_from(self.out / "metrics.csv", trainer.current_epoch + 1)
+        if trainer.is_global_zero and isinstance(task, Task):
+            self.record["memory_format"] = task.format
+            runs.keep_format(self.out, task.format)
+            runs.drop_rows_from(self.out / "metrics.csv", trainer.current_epoch + 1)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         last = trainer.current_epoch + 1 == self.recipe.epochs
@@ -322,7 +327,7 @@ class KeepRun(Callback):
             **{name: scores.get(name, "") for name in ("acc", "acc_cls", "mean_iu", "fw_iu")},
             "seconds": round(self.seconds, 1),
         }
-        append_row(self.out / "metrics.csv", row)
+        runs.append_row(self.out / "metrics.csv", row)
         line = f"epoch {epoch}/{self.recipe.epochs}  loss {loss:.3f}"
         print(line + (f"  mean IU {scores['mean_iu']:.3f}" if scores else "") + f"  {self.seconds:.0f} s", flush=True)
         card = self.card(epoch, task, scores)
@@ -349,11 +354,6 @@ class KeepRun(Callback):
         )
 
 
-def training_record(recipe: Recipe) -> dict[str, Any]:
-    """What the checkpoint tells of its training, beside the recipe."""
-    return {"command": command_line(), "commit": commit(), "seed": recipe.seed, **describe_machine()}
-
-
 def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> pl.Trainer:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 0))  # set by torchrun, as WORLD_SIZE is
     devices = devices or local or 1
@@ -366,6 +366,7 @@ def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> p
         strategy="ddp" if devices * nodes > 1 else "auto",
         sync_batchnorm=torch.cuda.is_available() and devices * nodes > 1,
         precision=recipe.precision,
+        accumulate_grad_batches=recipe.accumulate,
         max_epochs=recipe.epochs,
         logger=TensorBoardLogger(keeper.out, name="tensorboard", version=""),
         callbacks=[keeper, *([TQDMProgressBar(leave=False)] if terminal else [])],

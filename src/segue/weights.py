@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.compiled import compile_loop
 from segue.labels import IGNORE, Mask
 from segue.recipe import Recipe
 
@@ -157,10 +158,7 @@ def compiled_nearest_two() -> Callable[..., None]:
 
     array = numba.int32[:, :, ::1]
     signature = numba.void(array, array, numba.int64, array, array)
-    try:
-        return numba.njit(signature, cache=True, nogil=True)(nearest_two)
-    except (OSError, RuntimeError):  # no folder for it can be written
-        return numba.njit(signature, nogil=True)(nearest_two)
+    return compile_loop(nearest_two, signature)
 
 
 def sample_borders(sample: Mapping[str, Any]) -> NDArray[np.float32]:

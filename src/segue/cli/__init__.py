@@ -4,11 +4,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 from segue import __version__
+from segue.cli.benchmark import benchmark
 from segue.cli.compare import compare
 from segue.cli.data import data
 from segue.cli.demo import demo
 from segue.cli.doctor import doctor
 from segue.cli.evaluate import evaluate
+from segue.cli.export import export
 from segue.cli.models import models
 from segue.cli.predict import predict
 from segue.cli.train import train
@@ -22,6 +24,8 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
     "evaluate": evaluate,
     "compare": compare,
     "predict": predict,
+    "export": export,
+    "benchmark": benchmark,
     "models": models,
 }
 
@@ -30,7 +34,7 @@ def main() -> None:
     """Run the command that the arguments name. Exit status 2 and a line that says what is wrong, where something is."""
     name, args = (sys.argv[1], sys.argv[2:]) if len(sys.argv) > 1 else ("--help", [])
     if name in ("-h", "--help"):
-        lines = [f"  {command:10}{(function.__doc__ or '').strip()}" for command, function in COMMANDS.items()]
+        lines = [f"  {command:11}{(function.__doc__ or '').strip()}" for command, function in COMMANDS.items()]
         print("usage: segue COMMAND [--help] ...\n\nSemantic segmentation on PyTorch.\n\n" + "\n".join(lines))
         return
     if name == "--version":

@@ -1,5 +1,6 @@
 """segue evaluate."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,18 +9,21 @@ from segue.cli.console import print_table, progress
 
 if TYPE_CHECKING:
     from segue.data.samples import Samples
-    from segue.metrics import ImageMatrices
+    from segue.evaluation import Scorer
+    from segue.metrics import ConfusionMatrix, ImageMatrices
 
 KEEP_EVERY = 30  # seconds between two writings of what is counted so far
 
 
 def evaluate(args: Sequence[str]) -> None:
-    """Score a checkpoint on a split of a data set: segue evaluate runs/enet camvid --root CamVid --split test"""
+    """Score a checkpoint, or label maps, on a split of a data set: segue evaluate runs/enet camvid --root CamVid --split test"""
+    from typing import Literal
+
     import tyro
 
     def command(
         checkpoint: tyro.conf.Positional[str], data: tyro.conf.Positional[str], root: str = "", split: str = "val",
-        out: Path | None = None, report: Path | None = None,
+        out: Path | None = None, report: Path | None = None, ids: Literal["", "train", "label"] = "",
     ) -> None:  # fmt: skip
         """Print the scores of each class, and write them with a contact sheet and the confusion matrix of each image.
 
@@ -28,17 +32,67 @@ def evaluate(args: Sequence[str]) -> None:
         Stopped, the same command goes on. It begins anew under torchrun, with --report, with a checkpoint that comes with segue,
         on data with scores of their own (cityscapes, em, nuclei, cells), and if files of the data or the checkpoint have changed.
 
+        Label maps of any program are scored likewise, by naming their folder in place of a checkpoint: one PNG of one channel of
+        8 bits for each image, of the image's name; in cityscapes, of a name that begins with its city, sequence and frame.
+
         Args:
-            checkpoint: A checkpoint's folder, a run's folder (its best is taken), or the name of one that comes with segue.
+            checkpoint: The folder of a checkpoint, a run (its best is taken) or label maps, or the name of one that segue has.
             data: The name of a data set; segue data lists them.
             root: The folder of the data set.
             split: train, val, test, or another that the data have, such as voc's trainval.
-            out: The folder for scores.json, README.md, sheet.jpg and images.npz; by default report/ in the run, or here.
+            out: For scores.json, README.md, sheet.jpg and images.npz; by default report/ in the run, by the label maps, or here.
             report: A folder for a page of HTML, index.html, that shows where the network errs.
+            ids: Numbers in label maps: train are classes from 0 on, label those in the data's masks; *labelIds, *trainIds tell.
         """
-        score(checkpoint, data, root, split, out, report)
+        if are_label_maps(checkpoint):
+            score_files(Path(checkpoint), data, root, split, out, report, ids)
+        elif ids:
+            raise ValueError(f"--ids (={ids}) is for label maps, and {checkpoint} is no folder of these; leave it out")
+        else:
+            score(checkpoint, data, root, split, out, report)
 
     tyro.cli(command, args=args, prog="segue evaluate")
+
+
+def are_label_maps(checkpoint: str) -> bool:
+    """Whether that names a folder that is neither a checkpoint nor a run."""
+    from segue.checkpoint import find_checkpoint
+
+    return Path(checkpoint).is_dir() and find_checkpoint(checkpoint) is None and not Path(checkpoint, "recipe.json").exists()
+
+
+def score_files(folder: Path, data: str, root: str, split: str, out: Path | None, report: Path | None, ids: str) -> None:
+    """Score the label maps in a folder, print and record."""
+    import time
+
+    from segue.checkpoint import Card
+    from segue.data import create_dataset
+    from segue.data.label_maps import LabelMaps
+    from segue.evaluation import create_scorers, evaluate_files
+    from segue.provenance import command_line, describe_machine
+    from segue.report.record import write_record
+
+    if report:
+        raise ValueError("--report asks how likely each pixel's class is, which label maps do not say; leave it out")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise ValueError("label maps are scored by one process on several threads; leave out torchrun")
+    samples = create_dataset(data, root, split)
+    maps = LabelMaps(folder, samples, ids)
+    out = out or folder / "report" / f"{data}-{split}"
+    check_record(out)
+    scorers = [scorer for scorer in create_scorers(data, samples) if not scorer.needs_confidence]
+    start = time.perf_counter()
+    images = evaluate_files(maps, samples, progress("scoring"), scorers, root=root)
+    evaluation = {
+        "data": data, "split": split, "command": command_line(), "label_maps": str(folder), "ids": maps.ids,
+        "images": len(images), "seconds": round(time.perf_counter() - start, 1), **describe_machine(),
+    }  # fmt: skip
+    out.mkdir(parents=True, exist_ok=True)
+    images.save(out / "images.npz")
+    card = Card(f"label maps in {folder}", samples.labels)
+    sheet = write_record(out, images.total, maps, samples, card, evaluation, scorers)
+    print_scores(images.total, f"{card.network} on {data} {split}, {len(images)} images, percent", scorers)
+    print(f"scores: {out / 'scores.json'}\npicture: {sheet}")
 
 
 def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, report: Path | None = None) -> None:
@@ -53,14 +107,13 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
     from segue.provenance import command_line, describe_machine
     from segue.report.errors import ErrorReport
     from segue.report.page import check_page
-    from segue.report.record import score_table, write_record
+    from segue.report.record import write_record
 
     folder = find_checkpoint(checkpoint)
     if out is None:
         run = folder.parent if folder and (folder.parent / "recipe.json").exists() else Path()
         out = run / "report" / f"{data}-{split}"
-    if (out / "README.md").exists() and not (out / "scores.json").exists():
-        raise ValueError(f"{out} holds a README.md that is no record of scores, and would be overwritten; choose another --out")
+    check_record(out)
     if report:
         check_page(report)
     with joined() as process:
@@ -107,10 +160,22 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
         written.append(f"report: {page.write(report, matrix, card, evaluation)}")
     if part:
         part.unlink(missing_ok=True)
-    print_table(score_table(matrix), f"{card.network} on {data} {split}, {len(images)} images, percent")
+    print_scores(matrix, f"{card.network} on {data} {split}, {len(images)} images, percent", scorers)
+    print("\n".join(written))
+
+
+def check_record(out: Path) -> None:
+    """ValueError if a record would overwrite what is none."""
+    if (out / "README.md").exists() and not (out / "scores.json").exists():
+        raise ValueError(f"{out} holds a README.md that is no record of scores, and would be overwritten; choose another --out")
+
+
+def print_scores(matrix: "ConfusionMatrix", title: str, scorers: "Sequence[Scorer]") -> None:
+    from segue.report.record import score_table
+
+    print_table(score_table(matrix), title)
     for scorer in scorers:
         print_table(scorer.table(), scorer.title)
-    print("\n".join(written))
 
 
 def part_file(out: Path, *what: str) -> Path:

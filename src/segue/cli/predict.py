@@ -1,184 +1,225 @@
 """segue predict."""
 
+import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from segue.cli.console import progress
+if TYPE_CHECKING:
+    from segue.crf import DenseCRF
+    from segue.inference import Predictor
+
+
+@dataclass(frozen=True)
+class Options:
+    out: Path = Path("predictions")
+    """The folder for the results; for a single video also a file, of which .webm plays in browsers."""
+    engine: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch"
+    """What computes the network; auto measures once what is the fastest here."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """The processor, the graphics card, or the latter where there is one."""
+    scales: tuple[float, ...] = (1.0,)
+    """See each image at these multiples of its size, and label by the mean."""
+    flip: bool = False
+    """See each image mirrored as well, and label by the mean."""
+    crf: bool = False
+    """Move the edges of the classes to edges of the image, with DeepLab's dense CRF (other networks take v2's values)."""
+    samples: int = 0
+    """Predict so often with dropout on, label by the mean, and write a picture of the variance (Bayesian SegNet)."""
+    tiles: bool = False
+    """Label every image in tiles, as is done with those of more than 33 million pixels, which takes little memory."""
+    frames: int = 0
+    """Stop a video or a camera after so many frames; 0 goes on to its end, or to Ctrl-C."""
+    cityscapes_submission: bool = False
+    """Write what the Cityscapes server takes, and nothing else: PNGs of label ids, named as it asks."""
 
 
 def predict(args: Sequence[str]) -> None:
-    """Label photos: segue predict photo.jpg folder/ --out out"""
+    """Label photos and videos: segue predict photo.jpg folder/ drive.mp4 --out out"""
     import tyro
 
+    without_name = Options()
+
     def command(
-        paths: tyro.conf.Positional[list[Path]], out: Path = Path("predictions"), crf: bool = False, samples: int = 0,
-        cityscapes_submission: bool = False,
-    ) -> None:  # fmt: skip
-        """Write a map of class numbers (PNG) and an overlay (JPEG) for each image, at the image's own size.
+        paths: tyro.conf.Positional[list[str]], options: Annotated[Options, tyro.conf.arg(name="")] = without_name
+    ) -> None:
+        """Write a map of class numbers (PNG) and an overlay (JPEG) for each image, at its own size, and an overlay of each video.
 
         Args:
-            paths: Images and folders of images; the first may be a checkpoint. Without one, segue's own ENet is used.
-            out: The folder for the results.
-            crf: Move the edges of the classes to edges of the image, with DeepLab's dense CRF (other networks take v2's values).
-            samples: Predict so often with dropout on, label by the mean, and write a picture of the variance (Bayesian SegNet).
-            cityscapes_submission: Write what the Cityscapes server takes, and nothing else: PNGs of label ids, named as it asks.
+            paths: Images, folders of images, videos, cameras as camera:0, and addresses of videos such as rtsp://...; the first
+                may be a checkpoint. Without one, segue's own ENet is used.
         """
-        label_photos(paths, out, crf, samples, cityscapes_submission)
+        label_all(paths, options)
 
     tyro.cli(command, args=args, prog="segue predict")
 
 
-def label_photos(paths: list[Path], out: Path, crf: bool, samples: int, submission: bool) -> None:
+def label_all(names: list[str], options: Options) -> None:
     from segue.checkpoint import find_checkpoint, load_checkpoint
     from segue.crf import CRFS
-    from segue.data.cityscapes import CITYSCAPES, CLASS_IDS
-    from segue.images import photo_channels, write_image
     from segue.inference import Predictor
-    from segue.report.sheet import heat_map, overlay
+    from segue.inputs import plan_images, plan_videos
+    from segue.video import is_video
 
-    named = bool(paths) and find_checkpoint(paths[0]) is not None
-    for path in paths[named:]:
+    named = bool(names) and find_checkpoint(names[0]) is not None
+    checkpoint, names = (names[0], names[1:]) if named else ("enet-camvid", names)
+    videos = [name for name in names if is_video(name)]
+    images = [Path(name) for name in names if name not in videos]
+    for path in [*images, *(Path(name) for name in videos if ":" not in name)]:
         if not path.exists():
             raise ValueError(f"{path} is neither an image, nor a folder, nor a checkpoint")
         if (path / "recipe.json").exists():
             raise ValueError(f"{path} is a run without a checkpoint; train it for an epoch first: segue train --resume {path}")
-    checkpoint, inputs = (paths[0], paths[1:]) if named else (Path("enet-camvid"), paths)
-    targets = plan_outputs(inputs, out, submission)
+    check_options(options, bool(videos))
+    films = plan_videos(videos, options.out, alone=not images)
+    targets = plan_images(images, options.out, options.cityscapes_submission) if images or not films else {}
     model, card = load_checkpoint(checkpoint)
-    predictor = Predictor.of(model, card)
-    if submission and card.labels.names != CITYSCAPES.names:
-        raise ValueError(
-            f"{checkpoint} knows the classes {', '.join(card.labels.names)}, not the 19 of Cityscapes in their order, and would "
-            "write wrong label ids; name a checkpoint that was trained on Cityscapes, or leave out --cityscapes-submission"
-        )
-    if samples:
-        predictor.check_sampling(samples)
-    if predictor.uses_depth:
-        raise ValueError(
-            f"{card.network} takes {predictor.channels - 1} channels here and depth in metres, which is no channel of an image; "
-            f"give it both in Python: Predictor.load({str(checkpoint)!r})(image, depth)"
-        )
-    if predictor.channels not in (1, 3) and all(photo_channels(path) in (1, 3) for path in targets):
-        raise ValueError(
-            f"{card.network} takes {predictor.channels} channels here, and photos have 3; give it TIFFs with as many"
-        )
+    device = "" if options.device == "auto" else options.device
+    predictor = Predictor.of(model, card, device, options.engine, options.scales, options.flip)
+    check_network(predictor, str(checkpoint), card.network, list(targets), options)
     variant = f"{card.network}-{card.options.get('backbone')}"
-    dense_crf = CRFS.get(variant, CRFS.get(card.network, CRFS["deeplabv2"])) if crf else None
-    out.mkdir(parents=True, exist_ok=True)
-    broken = 0
-    sizes: dict[tuple[int, ...], Path] = {}
-    for source, target in progress("labelling")(list(targets.items())):
-        try:
-            image, seen = read_photo(source, predictor.channels)
-            mask, uncertainty = label_photo(predictor, image, seen, dense_crf, samples)
-        except (ValueError, MemoryError) as error:
-            broken += 1
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_image(target, CLASS_IDS[mask] if submission else mask)
-        if not submission:
-            write_image(target.with_name(f"{target.stem}_overlay.jpg"), overlay(image, mask, predictor.labels))
-        if not submission and uncertainty is not None:
-            write_image(target.with_name(f"{target.stem}_uncertainty.jpg"), heat_map(uncertainty))
-        sizes[mask.shape] = source
-        print(f"{source} -> {target}: {summary(mask, predictor.labels.names)}")
+    crf = CRFS.get(variant, CRFS.get(card.network, CRFS["deeplabv2"])) if options.crf else None
+    broken = label_images(predictor, targets, crf, options) if targets else 0
+    lost = sum(not label_film(predictor, source, target, crf, options.frames) for source, target in films.items())
     if broken:
         raise ValueError(f"{broken} of {len(targets)} images could not be labelled; they are named above")
-    if submission:
+    if lost:
+        raise ValueError(f"{lost} of {len(films)} videos could not be labelled to their end; they are named above")
+
+
+def check_options(options: Options, videos: bool) -> None:
+    """ValueError if options contradict each other."""
+    import torch
+
+    views = options.flip or tuple(options.scales) != (1.0,)
+    clashes = (
+        (options.samples and options.engine != "torch", "--samples keeps dropout on, and other engines than torch leave it out"),
+        (options.samples and views, "--samples sees an image as it is; leave out --scales and --flip"),
+        (
+            options.tiles and (options.samples or options.crf or views),
+            "--tiles goes with none of --scales --flip --crf --samples",
+        ),
+        (options.tiles and options.cityscapes_submission, "the server's images need no --tiles; leave it out"),
+        (videos and options.samples, "--samples draws pictures of images, and not of videos"),
+        (videos and options.tiles, "--tiles is for images, and not for videos"),
+        (videos and options.cityscapes_submission, "the Cityscapes server takes no videos"),
+        (options.frames and not videos, "--frames is for videos and cameras; there is none"),
+        (options.frames < 0, f"frames (={options.frames}) must be at least 0"),
+        (options.device == "cuda" and not torch.cuda.is_available(), "torch finds no graphics card; take --device cpu"),
+    )
+    for clash, message in clashes:
+        if clash:
+            raise ValueError(message)
+
+
+def check_network(predictor: "Predictor", checkpoint: str, network: str, sources: list[Path], options: Options) -> None:
+    """ValueError if the network cannot label such images, or not as the options say."""
+    from segue.data.cityscapes import CITYSCAPES
+    from segue.images import photo_channels
+
+    if options.cityscapes_submission and predictor.labels.names != CITYSCAPES.names:
+        raise ValueError(
+            f"{checkpoint} knows the classes {', '.join(predictor.labels.names)}, not the 19 of Cityscapes in their order, and "
+            "would write wrong label ids; name a checkpoint that was trained on Cityscapes, or leave out --cityscapes-submission"
+        )
+    if options.samples:
+        predictor.check_sampling(options.samples)
+    if predictor.uses_depth:
+        raise ValueError(
+            f"{network} takes {predictor.channels - 1} channels here and depth in metres, which is no channel of an image: "
+            f"give it both in Python: Predictor.load({checkpoint!r})(image, depth)"
+        )
+    if sources and predictor.channels not in (1, 3) and all(photo_channels(path) in (1, 3) for path in sources):
+        raise ValueError(f"{network} takes {predictor.channels} channels here, and photos have 3; give it TIFFs with as many")
+
+
+def label_images(predictor: "Predictor", targets: dict[Path, Path], crf: "DenseCRF | None", options: Options) -> int:
+    """Label images and print what became of each; gives how many were left out."""
+    from segue.labelling import label_files
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    submission, broken, done, start = options.cityscapes_submission, 0, 0, time.monotonic()
+    sizes: dict[tuple[int, ...], Path] = {}
+    with meter("images") as show:
+
+        def show_tiles(source: Path, share: float) -> None:
+            if not share:
+                print(f"{source} is labelled in tiles; stopped, the same command goes on from there", file=sys.stderr)
+            show(done + share, len(targets))
+
+        for image in label_files(predictor, targets, crf, options.samples, submission, options.tiles, show_tiles):
+            done += 1
+            if image.error:
+                broken += 1
+                print(f"left out: {image.error}", file=sys.stderr)
+            else:
+                sizes[image.shape] = image.source
+                print(f"{image.source} -> {image.target}: {summary(image.shares, predictor.labels.names)}")
+            show(done, len(targets))
+    seconds = time.monotonic() - start
+    if len(targets) > 1:
+        print(f"{len(targets) - broken} images in {seconds:.1f} s: {(len(targets) - broken) / seconds:.1f} images/s")
+    if submission and not broken:
         for (height, width), source in sizes.items():
             if (height, width) != (1024, 2048):
                 print(f"{source} is {width} x {height} pixels; the server takes 2048 x 1024 alone", file=sys.stderr)
         print(
-            f"for the server at cityscapes-dataset.com: zip -j submission.zip {out}/*_pred_labelIds.png\n"
+            f"for the server at cityscapes-dataset.com: zip -j submission.zip {options.out}/*_pred_labelIds.png\n"
             "it wants one file for each of the 1525 images of leftImg8bit/test, and no other"
         )
+    return broken
 
 
-def read_photo(path: Path, channels: int) -> tuple[Any, Any]:
-    """An image as an RGB picture of 8 bits, and as a network of so many channels sees it; ValueError if they do not fit."""
-    from segue.images import photo_channels, read_channels, read_image, to_grey
-    from segue.report.sheet import to_rgb
+def label_film(predictor: "Predictor", source: str, target: Path, crf: "DenseCRF | None", frames: int) -> bool:
+    """Label a video and print what became of it; whether it was labelled to its end."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what goes wrong is said below, once
+    import cv2
 
-    if channels in (1, 3) and photo_channels(path):
-        image = read_image(path)
-        return image, to_grey(image) if channels == 1 else image
-    seen = read_channels(path)
-    if seen.shape[2] != channels:
-        raise ValueError(f"{path} has {seen.shape[2]} channel(s) of {seen.dtype}, but the network takes {channels}")
-    return to_rgb(seen), seen
+    from segue.labelling import describe
+    from segue.video import is_camera, label_video, public_name
 
-
-def label_photo(predictor: Any, image: Any, seen: Any, dense_crf: Any, samples: int) -> tuple[Any, Any]:
-    """The label map of what the network sees, and the variance of several samples where these are wanted, else None.
-
-    image: it as an RGB picture, along whose edges the CRF moves the classes.
-    """
-    if dense_crf is None and not samples:
-        return predictor(seen), None
-    probabilities, uncertainty = predictor.sampled(seen, samples) if samples else (predictor.probabilities(seen), None)
-    if dense_crf is not None:
-        probabilities = dense_crf(image, probabilities)
-    return probabilities.argmax(axis=0).astype("uint8"), uncertainty
-
-
-def plan_outputs(inputs: list[Path], out: Path, submission: bool) -> dict[Path, Path]:
-    """Each image, those in folders included, with the path of its label map; ValueError if two would share one."""
-    from segue.data.cityscapes import submission_name
-
-    targets: dict[Path, Path] = {}
-    for path in inputs:
-        check_pictures(path)
-        for source in images_in(path, out) if path.is_dir() else [path]:
-            inside = source.relative_to(path).parent if path.is_dir() else Path()
-            targets[source] = out / (submission_name(source) if submission else inside / f"{source.stem}.png")
-    if not targets:
-        raise ValueError("there are no images to label; name photos, or folders that hold some")
-    owners: dict[Path, Path] = {}
-    sources = {source.resolve() for source in targets}
-    for source, target in targets.items():
-        for written in (target, target.with_name(f"{target.stem}_overlay.jpg")):
-            if written.resolve() in sources:
-                raise ValueError(f"{written} is one of the images, and would be overwritten; choose another --out")
-        if target in owners:
-            raise ValueError(f"{owners[target]} and {source} would both become {target}; label them one by one with --out")
-        owners[target] = source
-    return targets
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    name = public_name(source)
+    try:
+        with meter("frames") as show:
+            footage = label_video(predictor, source, target, crf, frames, show)
+    except ValueError as error:
+        print(f"left out: {describe(name, error)}", file=sys.stderr)
+        return False
+    if not footage.frames:
+        raise KeyboardInterrupt
+    print(f"{name} -> {target}: {footage.frames} frames in {footage.seconds:.1f} s, {footage.rate:.1f} frames/s")
+    if footage.stopped and not is_camera(source):
+        raise KeyboardInterrupt
+    if not frames and footage.is_cut_short:
+        print(f"{name} is damaged: it says that it has {footage.promised} frames; the result ends where it does", file=sys.stderr)
+        return False
+    return True
 
 
-def check_pictures(path: Path) -> None:
-    """ValueError for a volume or a .mat, and for a folder that has such files and no images."""
-    from segue.images import IMAGE_SUFFIXES
+@contextmanager
+def meter(unit: str) -> Iterator[Callable[[float, int], None]]:
+    """A bar on the terminal, gone when it is done; to be called with how many are done, and of how many, or 0 if nobody knows."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    others = [file for file in files if file.name.lower().endswith((".nii", ".nii.gz", ".mat"))]
-    if others and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
-        raise ValueError(
-            f"{others[0]} is no image but holds volumes or a whole data set, which segue predict does not read; do so in Python: "
-            "samples = create_dataset(NAME, ROOT, SPLIT); Predictor.load(RUN)(samples[i]['image']), for a NAME of segue data"
-        )
+    columns = (TextColumn("labelling"), BarColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    start = time.monotonic()
+    with Progress(*columns, transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("", total=None)
 
+        def show(done: float, total: int) -> None:
+            count = f"{int(done)} of {total}" if total else f"{int(done)}"
+            rate = done / max(time.monotonic() - start, 1e-9)
+            bar.update(task, completed=done, total=total or None, description=f"{count} {unit}, {rate:.1f} {unit}/s")
 
-def images_in(folder: Path, out: Path) -> Iterator[Path]:
-    """The images in a folder and the folders in it but `out`, by their suffix; how many other files there are is told."""
-    from segue.images import IMAGE_SUFFIXES
-
-    inside_out = folder.resolve() != out.resolve()
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not (inside_out and out.resolve() in path.resolve().parents)
-    )
-    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
-    if others:
-        print(f"{folder}: {len(others)} files are no images by their names, such as {others[0].name}", file=sys.stderr)
-    yield from (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+        yield show
 
 
-def summary(mask: Any, names: Sequence[str]) -> str:
+def summary(shares: Sequence[float], names: Sequence[str]) -> str:
     """The largest classes with their shares: 'road 41 %, building 30 %'."""
-    import numpy as np
-
-    shares = np.bincount(mask.reshape(-1), minlength=len(names)) / mask.size
-    largest = [i for i in np.argsort(-shares)[:4] if shares[i] >= 0.005]
-    return ", ".join(f"{names[i]} {100 * shares[i]:.0f} %" for i in largest)
+    largest = sorted(range(len(names)), key=lambda i: -shares[i])[:4]
+    return ", ".join(f"{names[i]} {100 * shares[i]:.0f} %" for i in largest if shares[i] >= 0.005)

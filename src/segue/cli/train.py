@@ -2,7 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
+
+if TYPE_CHECKING:
+    from segue.recipes import Recipe
 
 
 def train(args: Sequence[str]) -> None:
@@ -18,7 +21,8 @@ def train(args: Sequence[str]) -> None:
         for name, recipe in RECIPES.items():
             names.setdefault(recipe.network, []).append(name)
         print(
-            "usage: segue train RECIPE --out FOLDER [--field value ...]\n       segue train --resume FOLDER\n\n"
+            "usage: segue train RECIPE --out FOLDER [--field value ...]\n       segue train RECIPE --plan [--field value ...]\n"
+            "       segue train --resume FOLDER\n\n"
             "Recipes, by network; those of streets and cells draw their own data:\n"
             + "\n".join(f"  {network:18}{', '.join(recipes)}" for network, recipes in sorted(names.items()))
             + "\nFields of a recipe: segue train RECIPE --help"
@@ -40,8 +44,9 @@ def train(args: Sequence[str]) -> None:
     without_options = replace(base, options={})  # whose names would be the only ones that the command line takes
 
     def start(
-        out: Path, recipe: Annotated[Recipe, tyro.conf.arg(name="")] = without_options, devices: int = 0, nodes: int = 0
-    ) -> None:
+        out: Path | None = None, recipe: Annotated[Recipe, tyro.conf.arg(name="")] = without_options, devices: int = 0,
+        nodes: int = 0, plan: bool = False,
+    ) -> None:  # fmt: skip
         """Train by the recipe, with the fields given here in place of its own.
 
         Args:
@@ -49,10 +54,24 @@ def train(args: Sequence[str]) -> None:
             recipe: What to train, on what, and how.
             devices: Devices on each node; 0 takes one, or what torchrun says.
             nodes: Machines; 0 takes one, or what torchrun says.
+            plan: Measure a few steps here, and print what the run would take in time and memory. Nothing is written.
         """
+        own = base.options if recipe.network == base.network else {}
+        recipe = replace(recipe, options={**own, **recipe.options})
+        if plan:
+            show_plan(recipe, max(1, devices) * max(1, nodes))
+            return
+        if out is None:
+            raise ValueError("say where to keep the run, in a new folder: --out FOLDER")
         from segue.training import train
 
-        own = base.options if recipe.network == base.network else {}
-        train(replace(recipe, options={**own, **recipe.options}), out, devices=devices, nodes=nodes)
+        train(recipe, out, devices=devices, nodes=nodes)
 
     tyro.cli(start, args=args[1:], prog=f"segue train {args[0]}")
+
+
+def show_plan(recipe: "Recipe", devices: int) -> None:
+    from segue.cli.console import print_table
+    from segue.planning import plan, plan_table
+
+    print_table(plan_table(plan(recipe, devices)))

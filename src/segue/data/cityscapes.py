@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.files import FileSamples, pair, read, read_numbers
-from segue.data.samples import DataError
+from segue.data.samples import DataError, Sample
 from segue.labels import IGNORE, Labels, Mask
 
 # id in the masks, name, class number (IGNORE: not scored), category. The licence plate, -1, is 255 in a file of 8 bits.
@@ -63,6 +63,8 @@ CITYSCAPES = Labels(
 )  # fmt: skip
 
 IMAGE, MASK, INSTANCES = "_leftImg8bit.png", "_gtFine_labelIds.png", "_gtFine_instanceIds.png"
+FRAME = re.compile(r"[^_]+_\d{6}_\d{6}(?=[_.])")
+"""City, sequence and frame, with which the name of each file begins."""
 HELP = (
     f"images are leftImg8bit/SPLIT/CITY/*{IMAGE}, masks gtFine/SPLIT/CITY/*{MASK} (not *_color.png): register at "
     "cityscapes-dataset.com, unpack leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip into one folder, name it with --root"
@@ -112,6 +114,11 @@ class Cityscapes(FileSamples):
             )
         return super().mask(index)
 
+    def truth(self, index: int) -> Sample:
+        """The mask, and as `instance_ids` what the method of that name gives, if there is such a file."""
+        instances = self.instance_ids(index)
+        return {"mask": self.mask(index)} | ({} if instances is None else {"instance_ids": instances})
+
     def instance_ids(self, index: int) -> NDArray[np.uint16] | None:
         """The numbers of the file *_instanceIds.png, uint16 (H, W); None if there is no such file.
 
@@ -137,7 +144,7 @@ def submission_name(image: Path) -> str:
 
     berlin_000000_000019_leftImg8bit.png becomes berlin_000000_000019_pred_labelIds.png.
     """
-    frame = re.match(r"[^_]+_\d{6}_\d{6}(?=[_.])", image.name)
+    frame = FRAME.match(image.name)
     if not frame:
         raise DataError(
             f"{image} has no name of Cityscapes' kind, such as berlin_000000_000019{IMAGE}, and the server asks for its city, "

@@ -26,6 +26,7 @@ class Drawn(Samples):
         self.size = size
         self.seed = seed
         self.drawn: dict[int, Sample] = {}
+        self.kept = KEPT
 
     def draw(self, chance: Chance) -> Sample:
         raise TypeError(f"{type(self).__name__} has no draw(): drawn data must define it")
@@ -40,7 +41,7 @@ class Drawn(Samples):
             return dict(self.drawn[index])
         numbers = [self.seed, list(COUNTS).index(self.split), index]
         sample = self.draw(Chance(np.random.PCG64(numbers)))
-        if (len(self.drawn) + 1) * sum(array.nbytes for array in sample.values()) <= KEPT:
+        if (len(self.drawn) + 1) * sum(array.nbytes for array in sample.values()) <= self.kept:
             for array in sample.values():
                 array.flags.writeable = False  # it is given again
             self.drawn[index] = sample

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.samples import DataError, Sample, Samples
-from segue.images import IMAGE_SUFFIXES, ImageError, Raster, check_image, opened, read_image, read_mask
+from segue.decoding import read_image, read_mask
+from segue.images import IMAGE_SUFFIXES, ImageError, Raster, check_image, opened
 from segue.labels import IGNORE, Labels, Mask
+from segue.relabel import relabel
 
 Pair = tuple[Path, Path]
 T = TypeVar("T")
@@ -68,13 +70,14 @@ class FileSamples(Samples):
 
     def decode(self, stored: Mask, path: Path) -> Mask:
         """The class numbers of the labels that this file holds."""
-        wrong = np.flatnonzero((np.bincount(stored.reshape(-1), minlength=256) > 0) & ~self.known)
+        numbers, seen = relabel(stored, self.table)
+        wrong = np.flatnonzero(seen & ~self.known)
         if len(wrong):
             raise DataError(
                 f"{path} has the label {', '.join(map(str, wrong[:8]))}; "
                 f"allowed are {', '.join(ranges(np.flatnonzero(self.known)))}; correct the mask or the mapping of labels"
             )
-        return self.table[stored]
+        return numbers
 
     def name(self, index: int) -> str:
         return str(self.pairs[index][0])

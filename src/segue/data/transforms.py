@@ -4,7 +4,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,7 +30,8 @@ LONGEST = 2**15 - 1  # cv2.remap reads from pictures with shorter sides alone
 class Augment:
     """Random scale, rotation, bending, crop, mirror image and colours. The randomness is that of Python's `random`.
 
-    The geometry is one warp, so that every array is read once; a mask takes its nearest label or, outside the picture, 255.
+    The geometry is one resize, or one warp where there is a rotation or a bending, so that every array is read once; a mask takes
+    its nearest label or, outside the picture, 255.
     """
 
     crop: tuple[int, int]
@@ -64,37 +65,37 @@ class Augment:
         if unknown:
             raise ValueError(f"a sample has {', '.join(sorted(unknown))}, but Augment knows {', '.join(GEOMETRY)} alone")
         height, width = sample["image"].shape[:2]
-        matrix = self.draw_geometry(height, width)
-        if self.elastic and max(height, width) >= LONGEST:
-            raise ValueError(
-                f"elastic (={self.elastic}) bends images with sides below {LONGEST} pixels, and this one has {width} x {height} "
-                "(width x height); cut it to tiles, or take elastic 0"
-            )
-        if self.elastic:
-            x, y = bent_places(matrix, self.crop, self.elastic)
-            moved = {name: bend(array, x, y, *GEOMETRY[name]) for name, array in sample.items()}
+        scale = float(np.exp(random.uniform(*np.log(self.scale))))
+        if self.short_side:
+            scale *= self.short_side / min(height, width)
+        rows, columns = Window.draw(height, self.crop[0], scale), Window.draw(width, self.crop[1], scale)
+        mirror = self.flip and random.random() < 0.5
+        if not (self.rotate or self.elastic):
+            moved = {name: cut(array, rows, columns, mirror, *GEOMETRY[name]) for name, array in sample.items()}
         else:
-            moved = {name: warp(array, matrix, self.crop, *GEOMETRY[name]) for name, array in sample.items()}
+            matrix = self.turn(np.array([[1 / scale, 0, columns.place], [0, 1 / scale, rows.place]]), mirror)
+            moved = self.bend(sample, matrix) if self.elastic else warp_all(sample, matrix, self.crop)
         if self.jitter:
             moved["image"] = jitter_colors(moved["image"], self.jitter)
         return moved
 
-    def draw_geometry(self, height: int, width: int) -> NDArray[np.float64]:
-        """The 2x3 matrix that takes a pixel of the crop to its place in a picture of height x width."""
-        scale = float(np.exp(random.uniform(*np.log(self.scale))))
-        if self.short_side:
-            scale *= self.short_side / min(height, width)
-        top = random_offset(height * scale, self.crop[0])
-        left = random_offset(width * scale, self.crop[1])
-        x_step, x_first = 1 / scale, (left + 0.5) / scale - 0.5
-        if self.flip and random.random() < 0.5:
-            x_step, x_first = -x_step, width - 1 - x_first
-        matrix = np.array([[x_step, 0, x_first], [0, 1 / scale, (top + 0.5) / scale - 0.5]])
-        if self.rotate:
-            middle = (self.crop[1] - 1) / 2, (self.crop[0] - 1) / 2
-            turn = cv2.getRotationMatrix2D(middle, random.uniform(-self.rotate, self.rotate), 1)
-            matrix = matrix @ np.vstack([turn, (0, 0, 1)])
-        return matrix
+    def turn(self, matrix: NDArray[np.float64], mirror: bool) -> NDArray[np.float64]:
+        """The 2x3 matrix from the crop's pixels to the picture's, with the crop mirrored, and turned by a random angle."""
+        if mirror:
+            matrix = matrix @ np.array([[-1, 0, self.crop[1] - 1], [0, 1, 0], [0, 0, 1]])
+        middle = (self.crop[1] - 1) / 2, (self.crop[0] - 1) / 2
+        angle = random.uniform(-self.rotate, self.rotate) if self.rotate else 0.0
+        return matrix @ np.vstack([cv2.getRotationMatrix2D(middle, angle, 1), (0, 0, 1)])
+
+    def bend(self, sample: dict[str, NDArray[Any]], matrix: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
+        height, width = sample["image"].shape[:2]
+        if max(height, width) >= LONGEST:
+            raise ValueError(
+                f"elastic (={self.elastic}) bends images with sides below {LONGEST} pixels, and this one has {width} x {height} "
+                "(width x height); cut it to tiles, or take elastic 0"
+            )
+        x, y = bent_places(matrix, self.crop, self.elastic)
+        return {name: bend(array, x, y, *GEOMETRY[name]) for name, array in sample.items()}
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,65 @@ class ObjectCrop:
         first_x, first_y = left + (width - step * size[1]) / 2, top + (height - step * size[0]) / 2
         matrix = np.array([[step, 0, first_x + (step - 1) / 2], [0, step, first_y + (step - 1) / 2]])
         alone = {**sample, "mask": np.where((mask == IGNORE) | (regions == chosen), mask, 0).astype(np.uint8)}
-        return self.augment(**{name: warp(array, matrix, size, *GEOMETRY[name]) for name, array in alone.items()})
+        return self.augment(**warp_all(alone, matrix, size))
 
 
-def random_offset(whole: float, part: int) -> float:
-    """Where a window of `part` pixels begins: anywhere inside, or, where it is larger than the whole, anywhere around it.
+class Window(NamedTuple):
+    """Where a crop lies in a picture that is enlarged by `scale`, along one axis."""
 
-    A whole number where nothing is scaled, so that pixels are then copied and not blended.
+    length: int
+    """Of the crop."""
+    scale: float
+    first: int
+    """The picture's pixel at which the crop begins."""
+    padding: int
+    """Pixels of the crop that lie before the picture."""
+    seen: int
+    """Pixels of the crop that show the picture."""
+
+    @classmethod
+    def draw(cls, whole: int, length: int, scale: float) -> "Window":
+        """Anywhere inside a picture of `whole` pixels, from a whole pixel on; where the crop is longer, anywhere around it."""
+        seen = min(length, max(1, round(whole * scale)))
+        first = random.randint(0, max(0, math.floor(whole - length / scale + 1e-9)))
+        return cls(length, scale, first, random.randint(0, length - seen), seen)
+
+    @property
+    def place(self) -> float:
+        """Where in the picture the middle of the crop's first pixel lies."""
+        return self.first + (0.5 - self.padding) / self.scale - 0.5
+
+    def nearest(self, whole: int) -> NDArray[np.intp]:
+        """The picture's pixel that each of the seen ones shows."""
+        places = self.first + ((np.arange(self.seen) + 0.5) / self.scale).astype(np.intp)
+        return places.clip(max=whole - 1)
+
+
+def cut(array: NDArray[Any], rows: Window, columns: Window, mirror: bool, interpolation: int, fill: int) -> NDArray[Any]:
+    """The crop of an array (H, W) or (H, W, C), enlarged and perhaps mirrored; `fill` outside the picture.
+
+    It reads what is seen and no more, by a resize, which takes a quarter of the time of a warp.
     """
-    room = whole - part
-    offset = random.uniform(min(0.0, room), max(0.0, room))
-    return float(round(offset))
+    bottom, right = (axis.first + math.ceil(axis.seen / axis.scale) + 1 for axis in (rows, columns))  # one more, to blend with
+    if rows.scale == 1:
+        part = array[rows.first : rows.first + rows.seen, columns.first : columns.first + columns.seen].copy()
+    elif interpolation == cv2.INTER_NEAREST or min(rows.seen, columns.seen) == 1:
+        part = array[rows.nearest(array.shape[0])][:, columns.nearest(array.shape[1])]
+    else:
+        seen = array[rows.first : bottom, columns.first : right]
+        part = cv2.resize(seen, None, fx=columns.scale, fy=rows.scale, interpolation=interpolation)
+        part = part[: rows.seen, : columns.seen].reshape(rows.seen, columns.seen, *array.shape[2:])
+    if mirror:
+        part = cv2.flip(part, 1).reshape(part.shape)
+    if part.shape[:2] == (rows.length, columns.length):
+        return part
+    whole = np.full((rows.length, columns.length, *array.shape[2:]), fill, array.dtype)
+    whole[rows.padding : rows.padding + rows.seen, columns.padding : columns.padding + columns.seen] = part
+    return whole
+
+
+def warp_all(sample: dict[str, NDArray[Any]], matrix: NDArray[np.float64], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    return {name: warp(array, matrix, size, *GEOMETRY[name]) for name, array in sample.items()}
 
 
 def warp(array: NDArray[Any], matrix: NDArray[np.float64], size: tuple[int, int], interpolation: int, fill: int) -> NDArray[Any]:
@@ -196,7 +245,7 @@ def join(parts: list[NDArray[Any]], shape: tuple[int, ...]) -> NDArray[Any]:
 def jitter_colors(image: Raster, amount: float) -> Raster:
     """Random brightness, contrast and (for RGB) saturation, all in one matrix; integers are kept within what their type holds."""
     brightness, contrast, saturation = (random.uniform(1 - amount, 1 + amount) for _ in range(3))
-    middle = image.mean() * (1 - contrast)  # contrast turns about the mean
+    middle = cv2.mean(image.reshape(len(image), -1))[0] * (1 - contrast)  # contrast turns about the mean
     if image.shape[2] == 3:
         grey = np.array([0.299, 0.587, 0.114])
         colors = saturation * np.eye(3) + (1 - saturation) * grey  # each row adds to 1: grey stays grey

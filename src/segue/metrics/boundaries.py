@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segue.compiled import compile_loop
 from segue.labels import IGNORE, Mask
 from segue.metrics.confusion import ConfusionMatrix, mean
 
@@ -149,7 +150,4 @@ def compiled_search() -> Callable[..., None]:
 
     labels, flat = (numba.types.Array(numba.uint8, dimensions, "C", readonly=True) for dimensions in (2, 1))
     signature = numba.void(labels, flat, numba.int64[::1], numba.int64, numba.int64[::1])
-    try:
-        return numba.njit(signature, cache=True, nogil=True)(search)
-    except (OSError, RuntimeError):  # no folder for it can be written
-        return numba.njit(signature, nogil=True)(search)
+    return compile_loop(search, signature)

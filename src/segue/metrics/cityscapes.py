@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from segue.labels import IGNORE, Mask
 from segue.metrics.confusion import ConfusionMatrix, as_labels
+from segue.relabel import relabel
 
 if TYPE_CHECKING:
     from segue.data.cityscapes import Cityscapes
@@ -174,11 +175,19 @@ class CityscapesScorer:
                 self.ids[number] = label
 
     def update(self, index: int, sample: "Sample", prediction: Mask, confidence: Any = None) -> None:
-        """Count one image. ValueError if what is predicted is no class, or if the instances do not fit."""
-        largest, classes = prediction.max(initial=0), len(self.samples.labels)
+        """Count one image. ValueError if what is predicted is no class, or if the instances do not fit.
+
+        What is predicted may be 255 where the truth is, too. The sample may bring its `instance_ids`; else they are read.
+        """
+        classes = len(self.samples.labels)
+        largest = prediction.max(initial=0)
+        if largest == IGNORE:
+            largest = prediction[(prediction != IGNORE) | (sample["mask"] != IGNORE)].max(initial=0)
         if largest >= classes:
             raise ValueError(f"prediction has the label {largest}, but there are {classes} classes, 0 to {classes - 1}")
-        self.counts.update(self.ids[sample["mask"]], self.ids[prediction], self.samples.instance_ids(index))
+        instances = sample["instance_ids"] if "instance_ids" in sample else self.samples.instance_ids(index)
+        truth, predicted = (relabel(labels, self.ids)[0] for labels in (sample["mask"], prediction))
+        self.counts.update(truth, predicted, instances)
 
     def merge(self, other: Self) -> None:
         """Take in what another scorer has counted on other images."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segue.compiled import compile_loop
 from segue.labels import IGNORE
 
 
@@ -184,13 +185,8 @@ def count(truth: Any, prediction: Any, row: Any, column: Any, lanes: Any) -> Non
 
 @cache
 def compiled_count() -> Callable[..., None]:
-    """`count` as machine code, kept on the disk between runs where that can be; numba, slow to import, is only needed here."""
-    import numba
+    from numba import int64, types, uint8, uintp
 
-    labels = numba.types.Array(numba.uint8, 1, "C", readonly=True)
-    table = numba.types.Array(numba.uintp, 1, "C", readonly=True)
-    signature = numba.void(labels, labels, table, table, numba.int64[:, ::1])
-    try:
-        return numba.njit(signature, cache=True, nogil=True)(count)
-    except (OSError, RuntimeError):  # no folder for it can be written
-        return numba.njit(signature, nogil=True)(count)
+    labels, table = (types.Array(kind, 1, "C", readonly=True) for kind in (uint8, uintp))
+    signature = types.void(labels, labels, table, table, int64[:, ::1])
+    return compile_loop(count, signature)

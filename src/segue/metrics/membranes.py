@@ -37,6 +37,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segue.compiled import compile_loop
 from segue.labels import IGNORE, Mask
 from segue.metrics.instances import Numbers, Overlaps, components
 
@@ -328,7 +329,4 @@ def compiled() -> tuple[Callable[..., int], Callable[..., None]]:
     places, width = numba.int64[::1], numba.int64
     first = numba.int64(numba.uint8[::1], places, places)
     second = numba.void(places, width, places, width, places)
-    try:
-        return numba.njit(first, cache=True, nogil=True)(flip_simple), numba.njit(second, cache=True, nogil=True)(grow)
-    except (OSError, RuntimeError):  # no folder for it can be written
-        return numba.njit(first, nogil=True)(flip_simple), numba.njit(second, nogil=True)(grow)
+    return compile_loop(flip_simple, first), compile_loop(grow, second)

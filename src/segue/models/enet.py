@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.layers import SegmentationModel, pad_to_multiple
+from segue.layers import SegmentationModel, max_pool, max_unpool, pad_to_multiple
 
 
 class ENet(SegmentationModel):
@@ -132,7 +132,6 @@ class Downsample(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, dropout: float) -> None:
         super().__init__()
         inner = out_channels // 4
-        self.pool = nn.MaxPool2d(2, return_indices=True)
         self.branch = nn.Sequential(
             nn.Conv2d(in_channels, inner, 2, stride=2, bias=False), norm(inner), nn.PReLU(inner),
             regular(inner), norm(inner), nn.PReLU(inner),
@@ -141,7 +140,7 @@ class Downsample(nn.Module):
         self.act = nn.PReLU(out_channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        main, indices = self.pool(x)  # C x h/2 x w/2
+        main, indices = max_pool(x)  # C x h/2 x w/2
         branch = self.branch(x)  # out x h/2 x w/2
         main = F.pad(main, (0, 0, 0, 0, 0, branch.shape[1] - main.shape[1]))  # zero maps at the end
         return self.act(main + branch), indices
@@ -170,7 +169,6 @@ class Upsample(nn.Module):
         super().__init__()
         inner = out_channels // 4
         self.main = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False), norm(out_channels))
-        self.unpool = nn.MaxUnpool2d(2)
         self.branch = nn.Sequential(
             nn.Conv2d(in_channels, inner, 1, bias=False), norm(inner), nn.ReLU(),
             nn.ConvTranspose2d(inner, inner, 3, stride=2, padding=1, output_padding=1), norm(inner), nn.ReLU(),
@@ -178,5 +176,6 @@ class Upsample(nn.Module):
         )  # fmt: skip
 
     def forward(self, x: Tensor, indices: Tensor) -> Tensor:
-        main = self.unpool(self.main(x), indices)  # out x 2h x 2w
-        return F.relu(main + self.branch(x))
+        branch = self.branch(x)  # out x 2h x 2w
+        main = max_unpool(self.main(x), indices, branch.shape[-2:])
+        return F.relu(main + branch)

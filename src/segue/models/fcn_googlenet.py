@@ -134,4 +134,4 @@ class Unit(nn.Module):
 
 def pool(x: Tensor, size: int = 3) -> Tensor:
     """Maxima at stride 2; a last row or column alone is kept, as Caffe does."""
-    return F.max_pool2d(x, size, 2, ceil_mode=True)
+    return F.max_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), size, 2)

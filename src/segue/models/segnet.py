@@ -23,11 +23,10 @@ and std. To SegNet-Basic's first normalisation the scale matters: with images of
 1/255 there. `width`, the maps of the first stage, is ours; all others are in proportion.
 """
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.backbones import load_vgg16
-from segue.layers import SegmentationModel
+from segue.layers import SegmentationModel, max_pool, max_unpool
 
 
 class SegNet(SegmentationModel):
@@ -149,12 +148,12 @@ def norm(channels: int) -> nn.BatchNorm2d:
 
 def pool(x: Tensor) -> tuple[Tensor, Tensor]:
     """Halve the size, rounded up: the maxima of 2 x 2 pixels, and the places where they were."""
-    return F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
+    return max_pool(x, ceil_mode=True)
 
 
 def unpool(x: Tensor, indices: Tensor, encoded: Tensor) -> Tensor:
     """Each value at the place of its maximum in `encoded`, the map that was pooled; zeros elsewhere."""
-    return F.max_unpool2d(x, indices, (2, 2), output_size=encoded.shape[-2:])
+    return max_unpool(x, indices, encoded.shape[-2:])
 
 
 def init_he(module: nn.Module) -> None:

@@ -161,13 +161,14 @@ def centre_crop(x: Tensor, size: torch.Size) -> Tensor:
 
 def tile_size(size: int) -> int:
     """The smallest input size 16 k + 60 whose valid output covers `size` pixels; poolings then never meet an odd size."""
-    return -(-(size + CONTEXT - 60) // 16) * 16 + 60
+    return (size + CONTEXT - 45) // 16 * 16 + 60
 
 
 def mirror(x: Tensor, size: int, dim: int) -> Tensor:
     """Enlarge a dimension to `size`: 92 before, the rest behind, reflected as often as needed, the border itself not repeated."""
     period = 2 * (x.shape[dim] - 1)
-    place = (torch.arange(size, device=x.device) - CONTEXT // 2) % period
+    place = torch.arange(size, device=x.device) - CONTEXT // 2
+    place = place - place.div(period, rounding_mode="floor") * period
     return x.index_select(dim, torch.minimum(place, period - place))
 
 

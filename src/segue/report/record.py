@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from segue.checkpoint import Card
-from segue.data.samples import Samples
+from segue.data.label_maps import LabelMaps
+from segue.data.samples import Sample, Samples
 from segue.evaluation import Scorer, predict_sample
 from segue.images import write_image
 from segue.inference import Predictor
-from segue.labels import Image
+from segue.labels import Image, Mask
 from segue.metrics import ConfusionMatrix
 from segue.metrics.instances import InstanceScorer, components
 from segue.report.instances import outlines
@@ -38,13 +39,13 @@ def score_table(matrix: ConfusionMatrix) -> list[tuple[str, str, str, str]]:
 
 
 def write_record(
-    folder: Path, matrix: ConfusionMatrix, predictor: Predictor, samples: Samples, card: Card, evaluation: dict[str, Any],
-    scorers: Sequence[Scorer] = (),
+    folder: Path, matrix: ConfusionMatrix, predictor: Predictor | LabelMaps, samples: Samples, card: Card,
+    evaluation: dict[str, Any], scorers: Sequence[Scorer] = (),
 ) -> Path:  # fmt: skip
     """Write scores.json, sheet.jpg and README.md into the folder; gives the sheet's path.
 
     `evaluation` tells what was scored: data, split, command, seconds, hardware, versions, and images, if it was not all of the
-    samples. `scorers` are those that saw it.
+    samples. `scorers` are those that saw it. `predictor` labels the samples on the sheet; label maps have done so.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fields = {
@@ -75,18 +76,24 @@ def evenly(samples: Samples) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, len(samples) - 1, PICTURED)})
 
 
-def draw_objects(predictor: Predictor, samples: Samples) -> Image:
+def draw_objects(predictor: Predictor | LabelMaps, samples: Samples) -> Image:
     """What becomes of each object in a sample: of those that are pictured, the one with the most objects."""
-    sample = max((samples[index] for index in evenly(samples)), key=lambda sample: len(np.unique(sample["instances"])))
-    return outlines(sample["image"], sample["instances"], components(predict_sample(predictor, sample)[0] == 1))
+    index = max(evenly(samples), key=lambda index: len(np.unique(samples[index]["instances"])))
+    sample = samples[index]
+    return outlines(sample["image"], sample["instances"], components(predicted(predictor, index, sample) == 1))
 
 
-def pictured(predictor: Predictor, samples: Samples) -> list[Row]:
+def predicted(predictor: Predictor | LabelMaps, index: int, sample: Sample) -> Mask:
+    """The label map of the sample of this number."""
+    return predictor[index] if isinstance(predictor, LabelMaps) else predict_sample(predictor, sample)[0]
+
+
+def pictured(predictor: Predictor | LabelMaps, samples: Samples) -> list[Row]:
     rows = []
     for index in evenly(samples):
         sample = samples[index]
         name = Path(samples.name(index)).name
-        rows.append(Row(sample["image"], sample["mask"], predict_sample(predictor, sample)[0], name))
+        rows.append(Row(sample["image"], sample["mask"], predicted(predictor, index, sample), name))
     return rows
 
 

@@ -1,0 +1,148 @@
+"""A step of training: forward pass, loss, backward pass and step of the optimizer.
+
+Each of segue's networks, by its paper, and where a package ships the network of that name and trunk, that one: in eager torch,
+on the same random images and labels, with Adam. The peers have the pixel-wise cross entropy that their users have
+(torch.nn.CrossEntropyLoss on logits of the image's size); segue has the loss of its recipes, and the memory format measured
+to be faster, with that of the peer beside it ("channels first"). The loading of images is not included. Networks of one name
+differ between packages by the parameters and multiply-adds that the table says; auxiliary outputs are left out on both sides but
+where a network of segue's has them always. "no peer" is a network that no package ships.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from harness import arguments, command_line, compare, summarize, write_record
+from torch import nn
+
+from segue.benchmark import multiply_adds
+from segue.models import create_model
+from segue.recipe import Recipe
+from segue.steps import TYPES, Step, faster_format, time_formats
+
+CLASSES = 19
+RECIPE = Recipe(network="", data="streets", epochs=1, batch_size=2, learning_rate=1e-3, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+class Logits(nn.Module):
+    """A peer's network that gives its logits alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found = self.network(x)
+        return found["out"] if isinstance(found, dict) else found
+
+
+class PeerStep(Step):
+    """The step as the package's users write it."""
+
+    def __call__(self) -> None:
+        kind = TYPES.get(self.recipe.precision)
+        with torch.autocast(self.device.type, kind, enabled=kind is not None):
+            loss = nn.functional.cross_entropy(self.network(self.images), self.target)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+@dataclass(frozen=True)
+class Case:
+    network: str
+    """segue's."""
+    package: str = "no peer"
+    make: Callable[[], nn.Module] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    channels: int = 3
+
+
+def make_smp(name: str, encoder: str) -> nn.Module:
+    import segmentation_models_pytorch as smp
+
+    return getattr(smp, name)(encoder, encoder_weights=None, classes=CLASSES)
+
+
+def make_torchvision(name: str) -> nn.Module:
+    from torchvision.models import segmentation
+
+    return getattr(segmentation, name)(weights=None, weights_backbone=None, num_classes=CLASSES, aux_loss=False)
+
+
+def make_bisenet() -> nn.Module:
+    from pixseg.models import bisenet_resnet18
+
+    return bisenet_resnet18(num_classes=CLASSES, weights_backbone=None)
+
+
+def make_enet() -> nn.Module:
+    from pixseg.models import enet_original
+
+    return enet_original(num_classes=CLASSES)
+
+
+CASES = (
+    Case("deeplabv3plus", "SMP", lambda: make_smp("DeepLabV3Plus", "resnet50"), {"backbone": "resnet50"}),
+    Case(
+        "deeplabv3", "torchvision", lambda: make_torchvision("deeplabv3_resnet50"), {"backbone": "resnet50", "output_stride": 8}
+    ),
+    Case("unet", "SMP", lambda: make_smp("Unet", "resnet18"), {"backbone": "resnet18"}),
+    Case("bisenetv1", "pixseg", make_bisenet),
+    Case("enet", "pixseg", make_enet),
+    Case("bisenetv2"),
+    Case("dfn", options={"backbone": "resnet18", "width": 64}),
+    Case("fanet18"),
+    Case("fcn8s", options={"width": 16}),
+    Case("fusionnet", options={"width": 16}),
+    Case("gcn", options={"backbone": "resnet18", "k": 7}),
+    Case("rednet", options={"backbone": "resnet18"}, channels=4),
+    Case("segnet", options={"width": 16}),
+)  # fmt: skip
+
+
+def measure(case: Case, recipe: Recipe, device: torch.device, rounds: int) -> dict[str, Any]:
+    recipe = replace(recipe, network=case.network, mean=(0.0,) * case.channels, std=(1.0,) * case.channels)
+    networks: dict[str, nn.Module] = {"segue": create_model(case.network, CLASSES, case.channels, **case.options)}
+    seconds = time_formats(recipe, networks["segue"], CLASSES, recipe.batch_size, device)
+    chosen = faster_format(seconds)
+    sides: dict[str, Step] = {"segue": Step(recipe, networks["segue"], CLASSES, recipe.batch_size, device, chosen)}
+    if chosen != "channels_first":
+        networks["segue, channels first"] = networks["segue"]
+        sides["segue, channels first"] = Step(recipe, networks["segue"], CLASSES, recipe.batch_size, device)
+    if case.make:
+        networks[case.package] = Logits(case.make())
+        peer = PeerStep(recipe, networks[case.package], CLASSES, recipe.batch_size, device)
+        peer.target = peer.batch["mask"].long()
+        sides[case.package] = peer
+    found = summarize(compare(dict(sides), rounds), "segue")
+    for side, figures in found.items():
+        network = networks[side]
+        figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        figures["multiply_adds"] = multiply_adds(network, torch.empty(1, case.channels, *recipe.crop, device="meta"))
+        figures["memory_format"] = chosen if side == "segue" else "channels_first"
+        figures["images_per_second"] = round(recipe.batch_size / figures["median"], 2)
+    return found
+
+
+def main() -> None:
+    options = arguments(__doc__, rounds=7, batch=2, size=256, only="")
+    warnings.filterwarnings("ignore", category=UserWarning)
+    size = 128 if options.quick else options.size
+    device = torch.device(options.device)
+    results = {}
+    for precision in ("32-true", *(("bf16-mixed",) if options.device == "cuda" else ())):
+        recipe = replace(RECIPE, batch_size=options.batch, crop=(size, size), precision=precision)
+        for case in CASES:
+            if options.only in case.network:
+                torch.manual_seed(0)
+                name = case.network + (" bf16" if precision != "32-true" else "")
+                results[name] = measure(case, recipe, device, options.rounds)
+                print(name, {side: figures["median"] for side, figures in results[name].items()}, flush=True)
+    write_record(options.out, command_line(), results, notes=[f"{options.batch} images of {size} x {size} pixels"])
+
+
+if __name__ == "__main__":
+    main()

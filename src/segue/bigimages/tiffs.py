@@ -1,0 +1,172 @@
+"""TIFF, strip by strip or tile by tile, through tifffile."""
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from segue.bigimages.sources import Source
+from segue.images import ROOM, ImageError, Raster, check_chain, to_raster
+from segue.labels import Mask
+
+GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737)  # GeoTIFF: scale, tie points, transformation, keys and their values
+NODATA = 42113  # GDAL's
+STRIPE = 2**28  # bytes of pixels that can only be decoded together, at most
+PIECE = 2**22  # bytes of uncompressed rows that are read at a time
+GREY_OR_COLOUR = (0, 1, 2, 3, 6)  # photometric: white is zero, black is zero, RGB, palette, YCbCr
+
+
+def open_tiff(path: Path) -> Source:
+    """The image in rows: its one page, or pages of one channel each. ImageError for what `images.read_channels` refuses too."""
+    with tifffile.TiffFile(path) as file:
+        pages = usable_pages(path, file)
+        first = pages[0]
+        height, width = first.imagelength, first.imagewidth
+        channels = len(pages) * first.samplesperpixel
+        orientation = first.tags.valueof("Orientation", 1)
+        if orientation in range(2, 9):
+            raise ImageError(
+                f"{path} is to be turned by its tag (orientation {orientation}), which bands cannot: save it upright"
+            )
+        check_extent(path, file.filehandle.size, pages)
+        tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in first.tags if tag.code in GEOREFERENCE)
+        value = first.tags.valueof(NODATA)
+        palette = first.photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1
+        kind = next(read_rows(path, height - 1)).dtype  # also tells whether it can be decoded
+    photo = kind == np.uint8 and len(pages) == 1 and channels <= 4 and first.photometric in GREY_OR_COLOUR
+    return Source(
+        path, height, width, 3 if palette else channels, kind, partial(read_rows, path), photo,
+        alpha=bool(first.extrasamples) and first.extrasamples[-1] in (1, 2), tags=tags, nodata=to_number(value),
+    )  # fmt: skip
+
+
+def usable_pages(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+    """The pages that hold the image's channels; smaller copies and transparency are left out."""
+    check_chain(path, file)
+    pages: list[Any] = [page for page in list(file.pages) if not page.is_reduced and not page.is_mask]  # type: ignore[union-attr]
+    first = pages[0]
+    if len({(page.shape, page.dtype) for page in pages}) > 1 or (len(pages) > 1 and first.axes != "YX"):
+        shapes = ", ".join(f"{page.shape} {page.dtype}" for page in pages[:3])
+        raise ImageError(f"{path} has pages of {shapes} and so on; they must be alike, each one channel, or else one page")
+    if first.axes not in ("YX", "YXS", "SYX"):
+        raise ImageError(f"{path} has the axes {first.axes} of the lengths {first.shape}; it must be one image, not a volume")
+    return pages
+
+
+def check_extent(path: Path, size: int, pages: list[Any]) -> None:
+    """ImageError if the file is too short for its pages, or must be decoded in pieces that are too large."""
+    first = pages[0]
+    if 0 in first.shape or sum(page.nbytes for page in pages) > ROOM + 2000 * size:
+        raise ImageError(
+            f"{path} says it is {first.imagewidth} x {first.imagelength} pixels (width x height), but has {size} bytes, too few "
+            "for that: it is cut short or damaged; copy it again"
+        )
+    for page in pages:
+        across, down = segments(page)
+        for number, (start, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+            if start + length > size:
+                held = max(0, size - start) // (page.nbytes // page.imagelength) if page.is_contiguous else 0
+                row = min(page.imagelength, number // across % down * stripe_height(page) + held)
+                raise ImageError(f"{path} is cut short: it ends at row {row} of {page.imagelength}; copy it again")
+        if not page.is_contiguous and stripe_height(page) * page.nbytes // page.imagelength > STRIPE:
+            raise ImageError(
+                f"{path} is packed in pieces of {stripe_height(page)} rows, more than can be unpacked at once; save it in tiles, "
+                "such as by gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
+            )
+
+
+def read_rows(path: Path, first: int) -> Iterator[Raster]:
+    """The rows from `first` on, (rows, W, C)."""
+    with tifffile.TiffFile(path) as file:
+        pages = usable_pages(path, file)
+        height = pages[0].imagelength
+        step = max(1, PIECE * height // pages[0].nbytes) if pages[0].is_contiguous else stripe_height(pages[0])
+        palette = pages[0].photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1
+        inverted = pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        for top in range(first // step * step, height, step):
+            stop = min(top + step, height)
+            try:
+                parts = [page_rows(page, top, stop) for page in pages]
+            except Exception as error:  # a damaged TIFF can raise anything
+                if "imagecodecs" in str(error):
+                    raise ImageError(
+                        f"{path} cannot be read here: {error}: pip install imagecodecs; or save it with deflate or without "
+                        "compression"
+                    ) from None
+                raise ImageError(f"{path} is damaged at row {top} of {height}: {error}; copy it again") from None
+            rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+            if palette:
+                rows = (pages[0].colormap.T >> 8).astype(np.uint8)[rows[..., 0]]  # type: ignore[union-attr]
+            rows = to_raster(rows, path)
+            yield (255 - rows if inverted and rows.dtype == np.uint8 else rows)[max(0, first - top) :]
+
+
+def page_rows(page: tifffile.TiffPage, top: int, stop: int) -> NDArray[Any]:
+    """Rows of a page, (rows, W, samples); where it is packed, those of a stripe of segments, or the rest of the last one."""
+    file, samples, width = page.parent.filehandle, page.samplesperpixel, page.imagewidth
+    separate = page.planarconfig == 2 and samples > 1
+    kind = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    if page.is_contiguous:
+        line = width * kind.itemsize * (1 if separate else samples)
+        planes = []
+        for plane in range(samples if separate else 1):
+            file.seek(page.dataoffsets[0] + (plane * page.imagelength + top) * line)
+            planes.append(np.frombuffer(file.read((stop - top) * line), kind).reshape(stop - top, width, -1))
+        return np.concatenate(planes, axis=2) if separate else planes[0]
+    across, down = segments(page)
+    rows = np.zeros((stop - top, width, samples), kind)
+    for plane in range(samples if separate else 1):
+        for column in range(across):
+            number = (plane * down + top // stripe_height(page)) * across + column
+            file.seek(page.dataoffsets[number])
+            data = file.read(page.databytecounts[number]) or None
+            tables = {"jpegtables": page.jpegtables} if page.jpegtables else {}
+            pixels, (_, _, _, left, _), _ = page.decode(data, number, **tables)
+            if pixels is None:
+                rows[:, left : left + page.tilewidth or width] = page.nodata
+                continue
+            pixels = pixels[0, : stop - top, : width - left]
+            rows[: len(pixels), left : left + pixels.shape[1], plane if separate else slice(None)] = (
+                pixels[..., 0] if separate else pixels
+            )
+    return rows
+
+
+def stripe_height(page: tifffile.TiffPage) -> int:
+    """Rows that are packed together."""
+    return page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+
+
+def segments(page: tifffile.TiffPage) -> tuple[int, int]:
+    """How many tiles or strips there are across, and down."""
+    across = math.ceil(page.imagewidth / page.tilewidth) if page.is_tiled else 1
+    return across, math.ceil(page.imagelength / stripe_height(page))
+
+
+def to_number(value: Any) -> float | None:
+    """GDAL's nodata, which is text."""
+    try:
+        return None if value is None else float(str(value).strip(" \0"))
+    except ValueError:
+        return None
+
+
+def write_tiff(path: Path, height: int, width: int, bands: Iterable[Mask], step: int, tags: tuple[Any, ...]) -> None:
+    """Write labels in tiles of `step` rows, which is a multiple of 16 and the height of the bands, with a source's tags."""
+    side = min(512, -(-width // 16) * 16)
+
+    def tiles() -> Iterator[Mask]:
+        for band in bands:
+            padded = np.pad(band, ((0, step - len(band)), (0, -width % side)))
+            yield from (padded[:, left : left + side] for left in range(0, width, side))
+
+    with tifffile.TiffWriter(path, bigtiff=height * width > 2**31) as file:
+        file.write(
+            tiles(), shape=(height, width), dtype=np.uint8, tile=(step, side), compression="zlib", photometric="minisblack",
+            metadata=None, software="segue", extratags=tags,
+        )  # fmt: skip

@@ -1,0 +1,111 @@
+"""Measured choices, remembered in a file of the user's: the cache folder's segue/engines.json."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")  # whose versions make a measurement out of date
+MOST = 1000  # entries; the oldest are forgotten
+
+
+def size_class(x: Tensor) -> int:
+    """Images are of one class if their numbers of pixels differ by less than about 4 times."""
+    return round((x.shape[0] * x.shape[-2] * x.shape[-1]).bit_length() / 2)
+
+
+def describe_case(question: str, model: nn.Module, x: Tensor) -> str:
+    """What a measurement depends on: the network's structure, the images' size, the machine and the packages."""
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+    structure = sha256(f"{model!r} {shapes}".encode()).hexdigest()[:16]
+    parts = [question, type(model).__name__, structure, f"size {size_class(x)}", f"{torch.get_num_threads()} threads"]
+    return ", ".join([*parts, processor(x.device), *installed()])
+
+
+@cache
+def installed() -> list[str]:
+    """The packages that are there, with their versions."""
+    found = []
+    for name in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
+    return found
+
+
+def processor(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {cpu_name()}"
+
+
+@cache
+def cpu_name() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return f"{line.partition(':')[2].strip()} ({os.cpu_count()})"
+    return f"{platform.processor() or platform.machine()} ({os.cpu_count()})"
+
+
+def cache_file() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME")
+    return (Path(folder) if folder else Path.home() / ".cache") / "segue" / "engines.json"
+
+
+def recall(case: str) -> dict[str, Any]:
+    """What was found out in this case; empty if nothing, or if the file is damaged."""
+    found = read_all().get(case)
+    return found if isinstance(found, dict) else {}
+
+
+def remember(case: str, found: Mapping[str, Any]) -> None:
+    """Write it to the file, if that can be written."""
+    entries = read_all()
+    entries.pop(case, None)
+    entries = dict([*entries.items(), (case, dict(found))][-MOST:])
+    path = cache_file()
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new.write_text(json.dumps(entries, indent=1) + "\n")
+        new.replace(path)
+
+
+def read_all() -> dict[str, Any]:
+    with suppress(OSError, ValueError, RuntimeError):  # RuntimeError: a user without a home
+        entries = json.loads(cache_file().read_text())
+        return entries if isinstance(entries, dict) else {}
+    return {}
+
+
+def compare(sides: Mapping[str, Callable[[], object]], seconds: float, runs: int = 5) -> dict[str, float]:
+    """Median seconds of each side, run in turns as often as there is time for, up to so many times.
+
+    A first run, in which much gets ready, counts only where all together took longer than that.
+    """
+    first = {name: clock(side) for name, side in sides.items()}
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    end = time.perf_counter() + seconds - sum(first.values())
+    while time.perf_counter() < end and min(map(len, times.values())) < runs:
+        for name, side in sides.items():
+            times[name].append(clock(side))
+    return {name: statistics.median(times[name] or [first[name]]) for name in sides}
+
+
+def clock(side: Callable[[], object]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    side()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

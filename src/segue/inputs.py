@@ -1,0 +1,76 @@
+"""What there is to label, and where the results go."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from segue.data.cityscapes import submission_name
+from segue.images import IMAGE_SUFFIXES
+from segue.video import CODECS, is_live, video_stem
+
+
+def plan_videos(sources: Sequence[str], out: Path, alone: bool = True) -> dict[str, Path]:
+    """Each video with the path of its result, in the folder `out`; a single one, `alone`, may have that of a file.
+
+    ValueError if two would share one, or a source or a recording would be overwritten.
+    """
+    if alone and len(sources) == 1 and out.suffix.lower() in CODECS:
+        films = {sources[0]: out}
+    else:
+        films = {source: out / f"{video_stem(source)}_overlay.mp4" for source in sources}
+    if len(set(films.values())) < len(films):
+        raise ValueError(f"several videos would become {out}/STEM_overlay.mp4 of one name; label them one by one with --out")
+    for source, target in films.items():
+        if target.resolve() in {Path(name).resolve() for name in films}:
+            raise ValueError(f"{target} is one of the videos, and would be overwritten; choose another --out")
+        if target.exists() and is_live(source):
+            raise ValueError(f"{target} is there already, and was filmed; choose another --out")
+    return films
+
+
+def plan_images(inputs: Sequence[Path], out: Path, submission: bool = False) -> dict[Path, Path]:
+    """Each image, those in folders included, with the path of its label map; ValueError if two would share one.
+
+    submission: label maps are named as the Cityscapes server asks.
+    """
+    targets: dict[Path, Path] = {}
+    for path in inputs:
+        check_pictures(path)
+        for source in images_in(path, out) if path.is_dir() else [path]:
+            inside = source.relative_to(path).parent if path.is_dir() else Path()
+            targets[source] = out / (submission_name(source) if submission else inside / f"{source.stem}.png")
+    if not targets:
+        raise ValueError("there are no images to label; name photos, or folders that hold some")
+    owners: dict[Path, Path] = {}
+    sources = {source.resolve() for source in targets}
+    for source, target in targets.items():
+        for written in (target, target.with_name(f"{target.stem}_overlay.jpg")):
+            if written.resolve() in sources:
+                raise ValueError(f"{written} is one of the images, and would be overwritten; choose another --out")
+        if target in owners:
+            raise ValueError(f"{owners[target]} and {source} would both become {target}; label them one by one with --out")
+        owners[target] = source
+    return targets
+
+
+def check_pictures(path: Path) -> None:
+    """ValueError for a volume or a .mat, and for a folder that has such files and no images."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    others = [file for file in files if file.name.lower().endswith((".nii", ".nii.gz", ".mat"))]
+    if others and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
+        raise ValueError(
+            f"{others[0]} is no image but holds volumes or a whole data set, which segue predict does not read; do so in Python: "
+            "samples = create_dataset(NAME, ROOT, SPLIT); Predictor.load(RUN)(samples[i]['image']), for a NAME of segue data"
+        )
+
+
+def images_in(folder: Path, out: Path) -> Iterator[Path]:
+    """The images in a folder and the folders in it but `out`, by their suffix; how many other files there are is told."""
+    inside_out = folder.resolve() != out.resolve()
+    files = sorted(
+        path for path in folder.rglob("*") if path.is_file() and not (inside_out and out.resolve() in path.resolve().parents)
+    )
+    others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+    if others:
+        print(f"{folder}: {len(others)} files are no images by their names, such as {others[0].name}", file=sys.stderr)
+    yield from (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)

@@ -1,0 +1,190 @@
+"""From image files to files of their labels: some are read and written while others are labelled."""
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from segue.bigimages import is_large, label_file, suffix_for
+from segue.crf import DenseCRF
+from segue.data.cityscapes import CLASS_IDS
+from segue.decoding import read_image
+from segue.images import Raster, photo_channels, read_channels, to_grey, write_image
+from segue.inference import Predictor
+from segue.labels import Image, Mask
+from segue.pipeline import ordered
+from segue.report.sheet import heat_map, overlay, to_rgb
+
+READERS, WRITERS = 2, 2  # threads
+AHEAD, BEHIND = 8, 4  # images that are read before their turn; that are labelled and not yet written
+
+
+@dataclass
+class Photo:
+    """An image and what is known of it so far."""
+
+    source: Path
+    target: Path
+    """The file of its label map; other pictures are put beside it."""
+    tiled: bool = False
+    """Whether it is read, labelled and written in tiles, by itself."""
+    error: str = ""
+    """Why it is left out, if it is."""
+    image: Image | None = None
+    """As an RGB picture (H, W, 3)."""
+    seen: Raster | None = None
+    """As the network sees it."""
+    mask: Mask | None = None
+    uncertainty: NDArray[np.float32] | None = None
+    """(H, W), the variance of several samples."""
+    counts: NDArray[np.number] | None = None
+    """How many pixels each class has."""
+
+    @property
+    def size(self) -> int:
+        """Its bytes in memory."""
+        return sum(array.nbytes for array in (self.image, self.seen) if array is not None)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of an image."""
+
+    source: Path
+    target: Path
+    error: str
+    """Why it was left out; empty if it was not."""
+    shape: tuple[int, ...]
+    """Height and width in pixels; empty for images in tiles."""
+    shares: tuple[float, ...]
+    """How much of it each class has, 0 to 1."""
+
+
+def label_files(
+    predictor: Predictor,
+    targets: Mapping[Path, Path],
+    crf: DenseCRF | None = None,
+    samples: int = 0,
+    submission: bool = False,
+    tiles: bool = False,
+    progress: Callable[[Path, float], None] = lambda source, share: None,
+) -> Iterator[Labelled]:
+    """Label images, given with the paths of their label maps, and tell what became of each, in their order.
+
+    A label map is a PNG of class numbers; beside it are STEM_overlay.jpg and, where there are `samples`, STEM_uncertainty.jpg.
+    With `submission` it holds Cityscapes' label ids, and nothing is put beside it. A file appears under its name when it is
+    whole. An image that cannot be read or labelled is left out. OSError if a file cannot be written.
+
+    tiles: label all images in tiles, as is done with large ones (segue.bigimages); of TIFFs, the label map is a .tif then. An
+    image that was interrupted goes on where it stopped.
+    progress: called with the path of such an image, and the share of it that is done.
+    """
+    sources = {source.resolve() for source in targets}
+
+    def read(photo: Photo) -> Photo:
+        if not photo.tiled:
+            try:
+                photo.image, photo.seen = read_photo(photo.source, predictor.channels)
+            except (ValueError, MemoryError) as error:
+                photo.error = describe(photo.source, error)
+        return photo
+
+    def label(photo: Photo) -> Photo:
+        try:
+            if photo.tiled:
+                label_in_tiles(photo)
+            elif photo.image is not None and photo.seen is not None:
+                photo.mask, photo.uncertainty = label_photo(predictor, photo.image, photo.seen, crf, samples)
+        except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
+            photo.error = describe(photo.source, error)
+        return photo
+
+    def label_in_tiles(photo: Photo) -> None:
+        if crf or samples or submission:
+            raise ValueError("an image of this size is labelled in tiles, without --crf, --samples and --cityscapes-submission")
+        photo.target = photo.target.with_suffix(suffix_for(photo.source))
+        if photo.target.resolve() in sources:
+            raise ValueError(f"{photo.target} is one of the images, and would be overwritten; choose another --out")
+        photo.target.parent.mkdir(parents=True, exist_ok=True)
+        progress(photo.source, 0.0)
+        photo.counts = label_file(
+            predictor,
+            photo.source,
+            photo.target,
+            identity=identify(predictor),
+            progress=lambda share: progress(photo.source, share),
+        )
+
+    def write(photo: Photo) -> Labelled:
+        target, mask, counts = photo.target, photo.mask, photo.counts
+        if photo.image is not None and mask is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_image(target, CLASS_IDS[mask] if submission else mask)
+            if not submission:
+                write_image(beside(target, "overlay"), overlay(photo.image, mask, predictor.labels))
+            if not submission and photo.uncertainty is not None:
+                write_image(beside(target, "uncertainty"), heat_map(photo.uncertainty))
+            counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).reshape(-1)
+        shares = () if counts is None else tuple(float(count / counts.sum()) for count in counts[: len(predictor.labels)])
+        return Labelled(photo.source, target, photo.error, () if mask is None else mask.shape, shares)
+
+    # Items are drawn in this thread, where is_large may look into the files.
+    drawn = (Photo(source, target, tiled=tiles or is_large(source)) for source, target in targets.items())
+    photos = ordered(read, drawn, READERS, AHEAD, lambda photo: photo.size)
+    with closing(photos), closing(ordered(write, map(label, photos), WRITERS, BEHIND)) as results:
+        yield from results
+
+
+def identify(predictor: Predictor) -> str:
+    """What tells a predictor's results from those of another; of a network that is no module, each time another."""
+    if not isinstance(predictor.network, torch.nn.Module):
+        return uuid.uuid4().hex
+    digest = sha256(f"{predictor.labels} {predictor.device.type} {type(predictor.engine)}".encode())
+    for tensor in (predictor.normalize.scale, predictor.normalize.offset, *predictor.network.state_dict().values()):
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def describe(source: Path | str, error: BaseException) -> str:
+    """What went wrong, with the name of the file."""
+    text = str(error) or "there is not enough memory for it"
+    return text if str(source) in text else f"{source}: {text}"
+
+
+def beside(target: Path, kind: str) -> Path:
+    """The path of another picture of the image whose label map is `target`."""
+    return target.with_name(f"{target.stem}_{kind}.jpg")
+
+
+def read_photo(path: Path, channels: int) -> tuple[Image, Raster]:
+    """An image as an RGB picture of 8 bits, and as a network of so many channels sees it; ImageError if they do not fit."""
+    if channels in (1, 3) and photo_channels(path):
+        image = read_image(path)
+        return image, to_grey(image) if channels == 1 else image
+    seen = read_channels(path)
+    if seen.shape[2] != channels:
+        hint = "; a photo of 8 bits may be of any colours" if channels in (1, 3) else ""
+        raise ValueError(f"{path} has {seen.shape[2]} channel(s) of {seen.dtype}, but the network takes {channels}{hint}")
+    return to_rgb(seen), seen
+
+
+def label_photo(
+    predictor: Predictor, image: Image, seen: Raster, crf: DenseCRF | None = None, samples: int = 0
+) -> tuple[Mask, NDArray[np.float32] | None]:
+    """The label map of what the network sees, and the variance of several samples where these are wanted, else None.
+
+    image: it as an RGB picture, along whose edges the CRF moves the classes.
+    """
+    if crf is None and not samples:
+        return predictor(seen), None
+    probabilities, uncertainty = predictor.sampled(seen, samples) if samples else (predictor.probabilities(seen), None)
+    if crf is not None:
+        probabilities = crf(image, probabilities)
+    return probabilities.argmax(axis=0).astype(np.uint8), uncertainty

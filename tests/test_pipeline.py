@@ -1,0 +1,76 @@
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from segue import pipeline
+from segue.pipeline import ordered
+
+
+def test_results_come_in_the_order_of_the_items_though_threads_finish_otherwise() -> None:
+    def slow_first(item: int) -> int:
+        time.sleep(0.02 if item % 3 == 0 else 0)
+        return item * item
+
+    assert list(ordered(slow_first, range(20), threads=3, waiting=6)) == [item * item for item in range(20)]
+
+
+def test_items_are_worked_on_while_the_caller_does_something_else() -> None:
+    begun = threading.Barrier(3, timeout=20)  # two threads and the caller
+
+    def meet(item: int) -> int:
+        if item in (1, 2):
+            begun.wait()
+        return item
+
+    results = ordered(meet, range(5), threads=2, waiting=4)
+    assert next(results) == 0
+    begun.wait()  # is left only if both are under way now
+    assert list(results) == [1, 2, 3, 4]
+
+
+def test_no_more_is_begun_than_may_wait() -> None:
+    drawn: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(30):
+            drawn.append(item)
+            yield item
+
+    with closing(ordered(lambda item: item, items(), threads=2, waiting=5)) as results:
+        for item in results:
+            assert len(drawn) <= item + 5
+    assert len(drawn) == 30
+
+
+def test_large_results_are_held_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "ROOM", 100)
+    done: list[int] = []
+
+    def work(item: int) -> int:
+        done.append(item)
+        return item
+
+    with closing(ordered(work, range(30), threads=1, waiting=20, size=lambda result: 60)) as results:
+        for item in results:
+            time.sleep(0.002)
+            assert len(done) <= item + 5  # two fill the room; one may be at work, and one be due
+
+
+def test_an_error_comes_in_its_turn_and_what_was_not_begun_is_dropped() -> None:
+    done: list[int] = []
+
+    def work(item: int) -> int:
+        if item == 2:
+            raise KeyError("two")
+        done.append(item)
+        return item
+
+    results = ordered(work, range(1000), threads=1, waiting=4)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(KeyError, match="two"):
+        next(results)
+    assert max(done) < 8
+    assert threading.active_count() <= 1 + sum("ThreadPool" not in thread.name for thread in threading.enumerate())
