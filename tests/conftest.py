@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def write_camvid(root: Path, size: tuple[int, int] = (40, 56), **counts: int) ->
             PIL.Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(root / split / f"{number:03}.png")
             PIL.Image.fromarray(mask).save(root / f"{split}annot" / f"{number:03}.png")
     return root
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the machine does best is measured anew, and the user's cache left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")

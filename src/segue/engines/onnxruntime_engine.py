@@ -32,8 +32,9 @@ class OnnxRuntimeEngine:
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors
-        options.enable_cpu_mem_arena = False  # it keeps the most that an image of any size has needed
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # the last step needs the cores
         with self.network.written(x) as network:
+            options.enable_cpu_mem_arena = not self.network.any_size  # with many sizes it grows and grows
             session = self.runtime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
         return self.sessions.keep(self.network.key(x), session)
 
