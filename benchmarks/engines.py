@@ -242,7 +242,7 @@ def installed(names: tuple[str, ...]) -> list[str]:
 
 
 def main() -> None:
-    options = arguments(__doc__, size="512x1024", only="")
+    options = arguments(__doc__, devices=("cpu", "cuda"), size="512x1024", only="")
     size = parse_size("128x256" if options.quick else options.size)
     warnings.filterwarnings("ignore")  # of the packages
     os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp()  # that nothing is remembered from elsewhere
@@ -258,12 +258,13 @@ def main() -> None:
             choices.append(f"{name}, {choice}.")
     notes = [
         f"Images of {size[0]} x {size[1]} pixels (height x width), {CLASSES} classes.",
-        f"The machine's peak: {peak:.0f} GFLOP/s in float32, by a loop of multiply-adds in {options.threads} threads."
+        f"The machine's peak: {peak:.0f} GFLOP/s in float32, by a loop of multiply-adds or a product of matrices in "
+        f"{options.threads} threads, whichever does more."
         if options.device == "cpu"
         else f"The machine's peak: {peak:.0f} GFLOP/s, by a product of matrices.",
         *choices,
     ]
-    write_record(options.out, command_line(), [*rows, *means(rows)], notes=notes)
+    write_record(options.out, command_line(), [*rows, *means(rows)], device=options.device, notes=notes)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from segue.provenance import commit, describe_machine
+from segue.provenance import commit, describe_machine, name_processor
 
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "Pillow", "cityscapesscripts": "cityscapesScripts"} | {
     name: name
@@ -39,14 +39,19 @@ Times = dict[str, list[float]]  # seconds, a round each, by side
 Summary = dict[str, dict[str, Any]]  # figures by side
 
 
-def arguments(description: str | None, rounds: int = 15, **more: Any) -> argparse.Namespace:
-    """The options of a benchmark, with `more` of its own by their defaults; also sets torch's threads, which segue's follow."""
+def arguments(
+    description: str | None, rounds: int = 15, devices: tuple[str, ...] = ("cpu",), **more: Any
+) -> argparse.Namespace:  # fmt: skip
+    """The options of a benchmark, with `more` of its own by their defaults; also sets torch's threads, which segue's follow.
+
+    devices: what the benchmark can measure; "cuda" only if it computes there with --device cuda.
+    """
     script = Path(sys.argv[0]).stem
     parser = argparse.ArgumentParser(description=(description or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=rounds, help="how often each side runs")
     parser.add_argument("--quick", action="store_true", help="3 rounds, small sizes and no record: to see that it runs")
     parser.add_argument("--out", type=Path, help=f"the record, docs/performance/{script}.json; on a GPU {script}-cuda.json")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=devices, default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name, default in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
@@ -88,10 +93,10 @@ def synchronize() -> None:
 
 
 def summarize(times: Times, first: str, unit: str = "s") -> Summary:
-    """By side: median and quartiles, and the same of its ratio to the side named `first`, taken round by round."""
+    """By side, `first` before the others: median and quartiles, and the same of its ratio to `first`, taken round by round."""
     return {
         side: {"unit": unit, **spread(values), "ratio": ratios["median"], "ratio_quartiles": [*ratios.values()][1:]}
-        for side, values in times.items()
+        for side, values in {first: times[first], **times}.items()
         for ratios in [spread([a / b for a, b in zip(values, times[first], strict=True)])]
     }
 
@@ -102,18 +107,19 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": median, "quartile_1": quarter, "quartile_3": three_quarters}
 
 
-def write_record(path: Path | None, command: str, results: Any, **notes: Any) -> None:
+def write_record(path: Path | None, command: str, results: Any, device: str = "cpu", **notes: Any) -> None:
     """Print the results, and write them with where they come from, unless `path` is None.
 
     results: summaries by case, {case: {side: figures}}, or a summary alone, or the list of rows that both become: dicts of
-    case, side, unit, median, quartile_1, quartile_3, ratio and whatever else there is to say of the side. Keywords are more
-    entries of the record: `notes`, sentences for the reader; `title` and `what`, which are else those of the script's docstring.
+    case, side, unit, median, quartile_1, quartile_3, ratio and whatever else there is to say of the side. device: what was
+    measured, cpu or cuda. Keywords are more entries of the record: `notes`, sentences for the reader; `title` and `what`, which
+    are else those of the script's docstring.
     """
     title, _, what = (sys.modules["__main__"].__doc__ or "").strip().partition("\n")
     rows = to_rows(results)
     record = {
         "title": title.rstrip("."), "what": what.strip(), "command": command, **notes, "rows": rows,
-        "machine": {**describe_machine(), "load": round(os.getloadavg()[0], 1)}, "threads": threads(), "commit": commit(),
+        "machine": {**machine(device), "load": round(os.getloadavg()[0], 1)}, "threads": threads(), "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }  # fmt: skip
     record["machine"]["versions"] |= versions()
@@ -130,6 +136,12 @@ def to_rows(results: Any) -> list[dict[str, Any]]:
         return results
     cases = {"": results} if any("median" in figures for figures in results.values()) else results
     return [{"case": case, "side": side, **figures} for case, sides in cases.items() for side, figures in sides.items()]
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What measured; how many threads did so on a CPU stands beside it in a record."""
+    found = describe_machine(device)
+    return found if device == "cuda" else found | {"hardware": f"{name_processor()}, {os.cpu_count()} cores"}
 
 
 def threads() -> dict[str, Any]:

@@ -28,8 +28,9 @@ Measure again on your own machine with
 
 and a single network, without other packages, with `segue benchmark enet --size 1024x2048`.
 
-How it is measured: all sides of a comparison run in one process and take turns, so that what disturbs the machine disturbs all
-of them. Before anything is timed their results are compared. A figure is the median of the rounds; in brackets stand the
+How it is measured: all sides of a comparison are timed in one process and take turns, so that what disturbs the machine disturbs
+all of them; memory is measured apart from that. Where sides are to give the same, as all but those of training are, the text
+says how that was made sure of or how near they come. A figure is the median of the rounds; in brackets stand the
 quartiles, between which half of the rounds lie. The column after them compares with the first side of the same case, round by
 round, so that it need not be the quotient of the medians. "1.2 x as fast" and less may be chance: another run can say
 otherwise.

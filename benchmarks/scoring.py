@@ -2,14 +2,14 @@
 
 Pairs of 1024 x 2048 PNGs of label ids under Cityscapes' names: scenes of segue.data.streets with ragged edges, and predictions
 that are coarse and shifted. All sides read the files, which the system has in memory, and count a whole confusion matrix; before
-anything is timed they must have the same one. Milliseconds per pair, wall clock.
+anything is timed they must have the same one. Figures are of one pair, wall clock.
 
 - segue: evaluate_files over the folder, on one thread and on two, matching of names included;
 - segue, decoding alone: the same two files of each pair read and nothing counted, on one thread;
 - Pillow, decoding alone: likewise, as the peers read them;
 - cityscapesscripts: evaluateImgLists over the same files, without instances and accuracy per image, on its one thread, with its C
   extension if it is built here, which a note says;
-- torchmetrics: Pillow and MulticlassJaccardIndex on the labels, on two threads of torch, as its documentation does it.
+- torchmetrics: Pillow and MulticlassJaccardIndex on the labels, as its documentation does it, on torch's threads (--threads).
 """
 
 import copy
@@ -114,8 +114,8 @@ def main() -> None:
         draw_pairs(Path(folder), count, size)
         sides = Sides(Path(folder))
         runs: dict[str, Callable[[], Any]] = {
-            "segue, 2 threads": lambda: sides.segue(2),
             "segue, 1 thread": lambda: sides.segue(1),
+            "segue, 2 threads": lambda: sides.segue(2),
             "cityscapesscripts": sides.cityscapesscripts,
             "torchmetrics": sides.torchmetrics,
         }
@@ -127,12 +127,12 @@ def main() -> None:
         runs["Pillow, decoding alone"] = lambda: sides.decoding(pillow)
         times = compare(runs, options.rounds)
         sizes = [path.stat().st_size for path in (*sides.truths, *sides.predictions)]
-    per_pair = {side: [1000 * seconds / count for seconds in values] for side, values in times.items()}
+    per_pair = {side: [seconds / count for seconds in values] for side, values in times.items()}
     notes = [
         f"{count} pairs of {size[0]} x {size[1]}; a file has {np.median(sizes) / 1000:.0f} kB in the median",
         f"cityscapesscripts ran {'with' if sides.official.CSUPPORT else 'without'} its C extension",
     ]
-    write_record(options.out, command_line(), summarize(per_pair, "segue, 1 thread", unit="ms per pair"), notes=notes)
+    write_record(options.out, command_line(), {"a pair": summarize(per_pair, "segue, 1 thread")}, notes=notes)
 
 
 if __name__ == "__main__":

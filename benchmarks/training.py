@@ -128,7 +128,7 @@ def measure(case: Case, recipe: Recipe, device: torch.device, rounds: int) -> di
 
 
 def main() -> None:
-    options = arguments(__doc__, rounds=7, batch=2, size=256, only="")
+    options = arguments(__doc__, rounds=7, devices=("cpu", "cuda"), batch=2, size=256, only="")
     warnings.filterwarnings("ignore", category=UserWarning)
     size = 128 if options.quick else options.size
     device = torch.device(options.device)
@@ -141,7 +141,8 @@ def main() -> None:
                 name = case.network + (" bf16" if precision != "32-true" else "")
                 results[name] = measure(case, recipe, device, options.rounds)
                 print(name, {side: figures["median"] for side, figures in results[name].items()}, flush=True)
-    write_record(options.out, command_line(), results, notes=[f"{options.batch} images of {size} x {size} pixels"])
+    notes = [f"{options.batch} images of {size} x {size} pixels"]
+    write_record(options.out, command_line(), results, device=options.device, notes=notes)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 Measured is the time from a network's float32 scores in memory to the label map, uint8, or to labels and confidence; nothing is
 left out. "torch" is F.interpolate(mode="bilinear") and argmax, or softmax and max for the confidence, as most libraries do it;
 "torch, channels last" the same on scores in that memory format, for which torch has another kernel; "plain loop" interpolation
-and argmax fused in numba, without any look at which classes can win, its rows split over as many threads. Labels of all sides
-must be equal, but for ties of two classes to the last bits, before anything is timed.
+and argmax fused in numba, without any look at which classes can win, its rows split over as many threads, on the CPU alone.
+Labels of all sides must be equal, but for ties of two classes to the last bits, before anything is timed.
 
 Maps: "network", 128 x 256 scores of the ENet that ships with segue, on a drawn street. Since its scores are of full size, they
 are averaged over 8 x 8 pixels; 8 more classes, which ENet does not have, are 8 of its 11 less 3, so that they win nowhere.
@@ -110,10 +110,11 @@ def mixed(scores: Tensor) -> float:
 
 
 def main() -> None:
-    options = arguments(__doc__)
+    options = arguments(__doc__, devices=("cpu", "cuda"))
     height, width = (16, 32) if options.quick else (128, 256)
     pool = ThreadPoolExecutor(torch.get_num_threads())
     maps = {"network": network_scores(height, width), "noise": torch.randn(1, CLASSES, height, width)}
+    maps = {name: scores.to(options.device) for name, scores in maps.items()}
     results = {}
     for name, scores in maps.items():
         for factor in (2, 4, 8, 16):
@@ -126,6 +127,8 @@ def main() -> None:
                 "torch": lambda scores=scores, size=size: torch_labels(scores, size),
                 "torch, channels last": lambda last=last, size=size: torch_labels(last, size),
             }
+            if options.device == "cuda":
+                del sides["plain loop"]
             check(sides, scores, size)
             results[f"{name}, {factor} times"] = summarize(compare(sides, options.rounds), "segue")
         size = (8 * height, 8 * width)
@@ -143,7 +146,8 @@ def main() -> None:
     check(sides, full, size)
     results["network, full size"] = summarize(compare(sides, options.rounds), "segue")
     share = mixed(maps["network"])
-    write_record(options.out, command_line(), results, notes=[f"Of the network's cells {share:.1%} are mixed."])
+    notes = [f"Of the network's cells {share:.1%} are mixed."]
+    write_record(options.out, command_line(), results, device=options.device, notes=notes)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,22 @@
 import importlib.util
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from segue import Labels, create_model, save_checkpoint
-from segue.benchmark import multiply_adds, network_of, parse_size, peak_gflops, peak_memory, time_engine
+from segue.benchmark import Timing, multiply_adds, network_of, parse_size, peak_gflops, peak_memory, time_engine
 from segue.checkpoint import Card
 from segue.cli import main
+from segue.cli.benchmark import time_model
+from segue.provenance import describe_machine
 
 ROOT = Path(__file__).parents[1]
 LABELS = Labels.from_names(["sky", "road", "tree"])
@@ -80,7 +84,7 @@ def test_random_weights_are_said_to_be_random(monkeypatch: pytest.MonkeyPatch, c
 
 
 def test_all_engines_give_a_column_or_a_reason(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("segue.cli.benchmark.ENGINES", ("torch", "tensorrt"))
+    monkeypatch.setattr(sys.modules["segue.cli.benchmark"], "ENGINES", ("torch", "tensorrt"))
     args = ("enet", "--size", "64x64", "--seconds", 0, "--engine", "all", "--device", "cpu")
     assert segue_benchmark(monkeypatch, *args) == 0
     printed = capsys.readouterr().out
@@ -99,6 +103,8 @@ def test_all_engines_give_a_column_or_a_reason(monkeypatch: pytest.MonkeyPatch, 
         (("enet", "--size", "64x64", "--seconds", "-1"), "seconds (=-1.0) must be 0 or more"),
         (("enet", "--size", "64x64", "--classes", "0"), "classes (=0) must be 1 to 255"),
         (("enet", "--size", "64x64", "--json", "no/such/folder/x.json"), "is no folder"),
+        (("enet", "--size", "64x64", "--json", "."), ". is a folder; --json names the file"),
+        (("enet-camvid", "--size", "64x64", "--classes", "5"), "enet-camvid is a checkpoint, which has its own classes"),
     ],
 )
 def test_bad_arguments_end_in_one_line(
@@ -106,6 +112,20 @@ def test_bad_arguments_end_in_one_line(
 ) -> None:
     assert segue_benchmark(monkeypatch, *args) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_what_is_measured_before_a_failure_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(model: torch.nn.Module, card: Card, size: tuple[int, int], engine: str, *more: Any) -> Timing:
+        if engine == "onnxruntime":
+            raise KeyboardInterrupt
+        return time_engine(model, card, size, engine, "cpu", seconds=0, runs=1)
+
+    monkeypatch.setattr("segue.benchmark.time_engine", stopped)
+    monkeypatch.setattr(sys, "argv", ["segue"])
+    out = tmp_path / "figures.json"
+    with pytest.raises(KeyboardInterrupt):
+        time_model("enet", "64x64", "all", "cpu", 0, None, out)
+    assert [figures["engine"] for figures in json.loads(out.read_text())["engines"]] == ["torch"]
 
 
 def test_a_network_says_what_size_it_takes_at_least() -> None:
@@ -167,6 +187,31 @@ def test_ratios_are_taken_round_by_round() -> None:
     assert (peer["median"], peer["quartile_1"], peer["quartile_3"]) == (4, 3.5, 7)
     assert peer["ratio"] == 2  # of 3, 2 and 1; the medians' quotient is 2 as well, the means' is not
     assert peer["ratio_quartiles"] == [1.5, 2.5]
+
+
+def test_the_header_names_the_side_that_the_others_are_compared_with() -> None:
+    for sides in ({"peer": [2.0], "segue": [1.0]}, {"segue": [1.0], "peer": [2.0]}):
+        rows = harness.to_rows({"one": harness.summarize(sides, "segue"), "two": harness.summarize(sides, "segue")})
+        assert [row["side"] for row in rows if row["ratio"] == 1] == ["segue", "segue"]
+        lines = report.table(rows)
+        assert "| beside segue |" in lines[0] and lines[3].endswith("| 2 x as slow |")
+
+
+def test_a_processor_is_named_where_it_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "GPU")
+    assert harness.machine("cuda")["hardware"] == describe_machine()["hardware"] == "1 x GPU"
+    assert "GPU" not in describe_machine("cpu")["hardware"]
+    assert harness.machine("cpu")["hardware"].endswith(f", {os.cpu_count()} cores")
+
+
+def test_a_gpu_is_only_for_scripts_that_compute_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    threads = ["--threads", str(torch.get_num_threads())]
+    monkeypatch.setattr(sys, "argv", ["benchmarks/engines.py", "--device", "cuda", *threads])
+    assert harness.arguments("What.", devices=("cpu", "cuda")).out == Path("docs/performance/engines-cuda.json")
+    with pytest.raises(SystemExit):
+        harness.arguments("What.")
 
 
 def test_a_record_says_where_it_comes_from(tmp_path: Path) -> None:

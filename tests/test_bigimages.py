@@ -139,9 +139,12 @@ def test_a_tiff_palette_and_white_as_zero_are_seen_as_by_other_readers(tmp_path:
     colours = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16) * 257
     tifffile.imwrite(tmp_path / "p.tif", numbers, photometric="palette", colormap=colours)
     tifffile.imwrite(tmp_path / "w.tif", numbers, photometric="miniswhite")
-    for name in ("p.tif", "w.tif"):
+    PIL.Image.fromarray(numbers > 99).save(tmp_path / "1.tif")
+    tifffile.imwrite(tmp_path / "0.tif", numbers > 99, photometric="miniswhite")
+    for name in ("p.tif", "w.tif", "1.tif", "0.tif"):
         rows = np.concatenate(list(fit(open_source(tmp_path / name), 3).rows(0)))
         np.testing.assert_array_equal(rows, read_image(tmp_path / name))
+        np.testing.assert_array_equal(rows, np.broadcast_to(read_channels(tmp_path / name), rows.shape))
 
 
 def test_a_window_gives_any_rows_that_come_after_each_other(tmp_path: Path) -> None:
@@ -237,48 +240,6 @@ def test_another_source_of_the_same_name_begins_anew(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_mask(target), model(images[1]))
 
 
-def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    source, target = tmp_path / "a.png", tmp_path / "b.png"
-    PIL.Image.fromarray(smooth(3)).save(source)
-    add = big.Work.add
-
-    def full(work: big.Work, labels: np.ndarray, top: int) -> None:
-        if top > 150:
-            raise OSError(28, "No space left on device")
-        add(work, labels, top)
-
-    monkeypatch.setattr(big.Work, "add", full)
-    with pytest.raises(ValueError, match=r"b\.png could not be written: .*No space left.*same command goes on"):
-        label_file(predictor(), source, target, tile=96)
-    monkeypatch.undo()
-    again: list[float] = []
-    label_file(predictor(), source, target, tile=96, progress=again.append)
-    assert again[0] > 0.2
-
-
-GEO = [
-    (33550, "d", 3, (0.5, 0.5, 0.0), True), (33922, "d", 6, (0.0, 0.0, 0.0, 400000.0, 5600000.0, 0.0), True),
-    (34735, "H", 8, (1, 1, 0, 1, 1024, 0, 1, 1), True), (34737, "s", 0, "WGS 84|", True), (42113, "s", 0, "7", True),
-]  # fmt: skip
-
-
-def test_georeference_is_kept_and_pixels_without_data_are_void(tmp_path: Path) -> None:
-    image = smooth(4, np.uint16)
-    image[:50, :70] = 7
-    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", extratags=GEO)
-    counts = label_file(predictor(4), tmp_path / "a.tif", tmp_path / "b.tif", tile=96)
-    expected = predictor(4)(image)
-    expected[(image == 7).all(axis=2)] = 255
-    with tifffile.TiffFile(tmp_path / "b.tif") as file:
-        np.testing.assert_array_equal(file.asarray(), expected)
-        assert file.pages[0].is_tiled
-        assert file.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
-        for code, _, _, value, _ in GEO[:-1]:
-            assert file.pages[0].tags[code].value == value
-        assert file.pages[0].tags[42113].value == "255"
-    assert counts.sum() == HEIGHT * WIDTH - 50 * 70
-
-
 def test_a_written_png_is_read_by_others(tmp_path: Path) -> None:
     mask = RANDOM.integers(0, 256, (70, 33), dtype=np.uint8)
     write_png(tmp_path / "a.png", 70, 33, [mask[:16], mask[16:64], mask[64:]])
@@ -337,6 +298,10 @@ def damaged_tiff(path: Path) -> None:
     path.write_bytes(data)
 
 
+def lab_tiff(path: Path) -> None:
+    tifffile.imwrite(path, smooth(3), photometric="cielab")
+
+
 def packed_at_once(path: Path) -> None:
     tifffile.imwrite(path, smooth(3), photometric="rgb", compression="zlib", rowsperstrip=HEIGHT)
 
@@ -349,7 +314,8 @@ def zero_size(path: Path) -> None:
     (cut_png, r"cut short: it ends at row \d+ of 100"), (flip_byte, r"damaged at row \d+ of 100"),
     (huge_header, r"100000 x 100000 pixels.*too few"), (fewer_rows, "ends at row 90 of 100"),
     (turned_png, "orientation 6.*upright"), (turned_tiff, "orientation 6.*upright"), (cut_tiff, "ends at row (99|98) of 300"),
-    (damaged_tiff, "damaged at row 150 of 300"), (packed_at_once, "pieces of 300 rows.*TILED"), (zero_size, "0 x 3 pixels"),
+    (damaged_tiff, "damaged at row 150 of 300"), (lab_tiff, "Lab.*save it as RGB"),
+    (packed_at_once, "pieces of 300 rows.*TILED"), (zero_size, "0 x 3 pixels"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_refused_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, says: str

@@ -77,7 +77,7 @@ def test_palettes_are_colours_in_an_image_and_numbers_in_a_mask(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("size", [(40, 57), (1, 1), (17, 3)])
-@pytest.mark.parametrize("settings", [{"subsampling": 0}, {"subsampling": 2}, {"progressive": True}, {"quality": 30}])
+@pytest.mark.parametrize("settings", [{"subsampling": 0}, {"subsampling": 2}, {"restart_marker_rows": 1}, {"quality": 30}])
 @pytest.mark.parametrize("mode", ["L", "RGB"])
 def test_jpeg_is_read_as_pillow_reads_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, settings: dict[str, Any], size: tuple[int, int]
@@ -87,6 +87,37 @@ def test_jpeg_is_read_as_pillow_reads_it(
     expected = images.read_image(path)
     monkeypatch.setattr(images, "read_image", fails)
     assert np.array_equal(decoding.read_image(path), expected)
+
+
+def test_a_jpeg_with_a_marker_among_its_pixels_is_left_to_pillow(tmp_path: Path) -> None:
+    """Where OpenCV gives grey for what is lost, and Pillow may refuse."""
+    for settings in ({}, {"optimize": True}, {"restart_marker_rows": 1}):
+        file = io.BytesIO()
+        picture((64, 96), "RGB").save(file, "jpeg", quality=90, **settings)
+        whole = file.getvalue()
+        begin = whole.index(b"\xff\xda") + 14
+        assert decoding.plain_jpeg(whole) is not None
+        assert decoding.plain_jpeg(whole + b"\0\0") is not None
+        for marker in (b"\xff\xd9", b"\xff\xc4", b"\xff\xda", b"\xff\xff", b"\xff\x01"):
+            for place in (begin, (begin + len(whole)) // 2, len(whole) - 4):
+                path = tmp_path / "damaged.jpg"
+                path.write_bytes(whole[:place] + marker + whole[place + 2 :])
+                assert decoding.plain_jpeg(path.read_bytes()) is None
+                assert np.array_equal(told(decoding.read_image, path), told(images.read_image, path))
+
+
+def test_a_jpeg_is_turned_wherever_its_tags_are(tmp_path: Path) -> None:
+    """EXIF tags may stand behind the size."""
+    exif, file, path = PIL.Image.Exif(), io.BytesIO(), tmp_path / "turned.jpg"
+    exif[274] = 6
+    picture((24, 36), "RGB").save(file, "jpeg", exif=exif)
+    data = file.getvalue()
+    start = data.index(b"\xff\xe1")
+    end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    scan = data.index(b"\xff\xda", end)
+    path.write_bytes(data[:start] + data[end:scan] + data[start:end] + data[scan:])
+    assert np.array_equal(decoding.read_image(path), images.read_image(path))
+    assert decoding.read_image(path).shape == (36, 24, 3)
 
 
 def odd_files(folder: Path) -> list[Path]:
@@ -99,6 +130,7 @@ def odd_files(folder: Path) -> list[Path]:
     rgb.save(folder / "turned.png", exif=exif)
     rgb.save(folder / "turned_by_xmp.png", pnginfo=text)
     rgb.convert("CMYK").save(folder / "cmyk.jpg")
+    rgb.save(folder / "progressive.jpg", progressive=True)
     rgb.convert("1").save(folder / "bits.png")
     rgb.convert("P", palette=PIL.Image.Palette.ADAPTIVE, colors=4).save(folder / "four.png")
     PIL.Image.fromarray(RNG.integers(0, 2**16, (24, 36)).astype(np.uint16)).save(folder / "deep.png")

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from segue import Labels, Predictor, create_model
 from segue.engines import auto_engine, create_engine, torch_engine
 from segue.engines.folding import fold_batch_norms
-from segue.engines.memory import cache_file
+from segue.engines.memory import cache_file, describe_case
 from segue.layers import SegmentationModel, max_pool, max_unpool, pad_to_multiple
 
 WITHOUT_PAIRS = ("fusionnet",)  # whose batch norm follows the activation
@@ -269,6 +270,14 @@ def test_a_damaged_memory_is_no_error(monkeypatch: pytest.MonkeyPatch, own_cache
     assert json.loads(own_cache.read_text())
 
 
+def test_a_choice_that_is_no_name_is_made_anew(own_cache: Path) -> None:
+    model, x = Small().eval(), torch.rand(1, 3, 256, 256)
+    own_cache.parent.mkdir(parents=True)
+    own_cache.write_text(json.dumps({describe_case("memory format", model, x): {"choice": ["channels_last"]}}))
+    create_engine("torch", model)(x)
+    assert isinstance(json.loads(own_cache.read_text())[describe_case("memory format", model, x)]["choice"], str)
+
+
 def test_a_memory_that_cannot_be_written_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -300,3 +309,12 @@ def test_a_network_in_training_is_brought_to_evaluation() -> None:
     engine = create_engine("torch", model)
     torch.testing.assert_close(engine(x), engine(x))
     assert not model.training
+
+
+def test_threads_that_begin_together_leave_the_output_as_it_was() -> None:
+    pytest.importorskip("onnxruntime")
+    engine, x, out = create_engine("auto", Small(3, 3)), torch.rand(1, 3, 64, 64), sys.stdout
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: engine(x), range(2))
+    assert sys.stdout is out
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)

@@ -206,6 +206,13 @@ def test_damaged_files_are_named_with_a_way_out_and_take_no_memory(name: str, tm
         assert any(way in str(caught.value) for way in ("copy it again", "save it", "in bands", "cut it to tiles", "convert"))
 
 
+def test_an_image_without_pixels_is_told_with_its_size(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(DAMAGED["no-width.png"])
+    for read in (read_image, read_channels, read_mask):
+        with pytest.raises(ImageError, match=r"a\.png says it is 0 x 9 pixels"):
+            read(tmp_path / "a.png")
+
+
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     for read in (read_image, read_channels, check_image):
         with pytest.raises(ImageError, match=r"none\.png does not exist"):

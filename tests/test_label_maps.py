@@ -150,8 +150,17 @@ def test_a_label_that_is_not_scored_may_be_predicted_where_nothing_is(root: Path
     assert (before.total.counts == after.total.counts).all()
     assert scorer.table() == others.table()
     save(path, np.full(SIZE, 4, np.uint8))
-    with pytest.raises(ValueError, match=rf"{path}: prediction has the label 255 .* the ones that are not scored become 255"):
+    with pytest.raises(ValueError, match=rf"{path} has the label 4, which is not scored, .*LabelIdScores.* --ids train"):
         scored(root, folder)
+
+
+def test_label_maps_beside_scores_of_another_program_are_read(root: Path, tmp_path: Path) -> None:
+    folder = write_predictions(root, tmp_path / "out")
+    before, _ = scored(root, folder)
+    for place in (folder, folder / "ulm"):
+        (place / "scores.json").write_text("{}")
+        save(place / "comparison.png", np.zeros((2, 2), np.uint8))
+    assert (before.total.counts == scored(root, folder)[0].total.counts).all()
 
 
 @pytest.mark.parametrize(
@@ -286,15 +295,26 @@ def test_label_ids_are_scored_by_the_command(
     [
         (["--report", "page"], "--report asks how likely"),
         (["--split", "train"], "there is no folder"),
+        (["--out", "out"], "--out (=out) is the folder of the label maps"),
+        (["--out", f"out/{FRAMES[0]}_pred_labelIds.png"], "is a file, so no scores can be written"),
+        (["--out", f"out/{FRAMES[0]}_pred_labelIds.png/scores"], "is a file, so no scores can be written"),
     ],
 )
 def test_what_label_maps_cannot_give_is_refused(
     args: list[str], message: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = write_predictions(root, tmp_path / "out")
+    monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, "evaluate", folder, "cityscapes", "--root", root, *args) == 2
     assert message in capsys.readouterr().err
     assert not (folder / "report").exists()
+
+
+def test_a_name_of_nothing_may_be_meant_for_label_maps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "evaluate", "nowhere", "camvid") == 2
+    assert "nor is there a folder of label maps of that name" in capsys.readouterr().err
 
 
 def test_ids_are_not_for_checkpoints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numba
 import numpy as np
@@ -146,6 +147,33 @@ def test_of_equal_classes_the_first_wins(size: tuple[int, int]) -> None:
             assert not labels.any()
 
 
+def test_pixels_may_go_backwards() -> None:
+    for width, size in ((12, 96), (12, 31), (12, 12), (12, 4), (12, 1), (1, 1), (300, 2400)):
+        x = draw("regions", 19, 8, width)
+        rows, columns = taps(8, 64), taps(width, size)
+        labels, shares = upsample_confident(x, rows, columns)
+        for dims, turned in (((2,), (rows, columns[::-1])), ((1,), (rows[::-1], columns)), ((1, 2), (rows[::-1], columns[::-1]))):
+            assert torch.equal(upsample_argmax(x, *turned), labels.flip(dims))
+            assert torch.equal(upsample_confident(x, *turned)[0], labels.flip(dims))
+            assert torch.allclose(upsample_confident(x, *turned)[1], shares.flip(dims), atol=1e-5)
+            assert torch.allclose(upsample(x, *turned), upsample(x, rows, columns).flip([dim + 1 for dim in dims]), atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [0, 1, 5, 18])
+@pytest.mark.parametrize("kind", ["regions", "noise"])
+@pytest.mark.parametrize("label", [upsample_confident, lambda *given: label_on_device(*given, confident=True)])
+def test_a_class_that_is_ruled_out_changes_no_other(label, kind: str, masked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segue.upsampling, "uncompiled", {"cpu"})
+    x = draw(kind, 19, 16, 16)
+    x[:, masked] = -torch.inf
+    rest = torch.tensor([k for k in range(19) if k != masked])
+    for size in (128, 16, 40):
+        labels, shares = label(x, taps(16, size), taps(16, size))
+        expected, expected_shares = label(x[:, rest], taps(16, size), taps(16, size))
+        assert torch.equal(labels, rest.to(torch.uint8)[expected.long()])
+        assert torch.allclose(shares, expected_shares, atol=1e-5)
+
+
 @pytest.mark.parametrize("fill", [torch.nan, torch.inf, -torch.inf])
 def test_scores_that_are_no_numbers_give_some_class(fill: float) -> None:
     x = draw("regions", 5, 6, 8)
@@ -243,6 +271,19 @@ def test_compiled_it_gives_the_same_and_has_no_stack(monkeypatch: pytest.MonkeyP
 def double(values) -> None:
     for i in range(len(values)):
         values[i] *= 2
+
+
+def test_a_loop_is_compiled_where_what_was_kept_is_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    signature = numba.void(numba.float64[::1])
+    compile_loop(double, signature)
+    index = next(tmp_path.rglob("*.nbi"))
+    whole = index.read_bytes()
+    for damaged in (b"", b"no pickle", whole[:-20]):
+        index.write_bytes(damaged)
+        values = np.arange(3.0)
+        compile_loop(double, signature)(values)
+        assert values.tolist() == [0, 2, 4]
 
 
 def test_a_loop_is_compiled_where_nothing_can_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:

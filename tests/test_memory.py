@@ -17,7 +17,7 @@ from segue import train
 from segue.data.camvid import CamVid
 from segue.data.loading import TrainingSamples, collate
 from segue.data.memory import Cached, Estimate, cached, control_groups, estimate, free_memory
-from segue.data.samples import Sample, Samples
+from segue.data.samples import DataError, Sample, Samples
 from segue.data.streets import Streets
 from segue.data.transforms import Augment
 from segue.labels import Labels
@@ -115,6 +115,28 @@ def test_only_what_is_sure_to_repeat_and_fits_is_kept(tmp_path: Path, monkeypatc
         monkeypatch.setattr("segue.data.memory.free_memory", lambda free=free: free)
         assert Estimate(size, free, processes).fits == fits
         assert isinstance(cached(samples, "auto", processes), Cached) == fits
+
+
+def test_what_cannot_fit_is_refused_before_there_is_a_run(camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = Streets("train", 3, (32, 32))
+    free = 2 * estimate(samples).size - 1
+    monkeypatch.setattr("segue.data.memory.free_memory", lambda: free)
+    assert isinstance(cached(samples, "memory"), Cached)
+    with pytest.raises(DataError, match=r"cache .* needs .* of 2 devices, .* GB are free; take"):
+        cached(samples, "memory", processes=2)
+    with pytest.raises(DataError, match=r"cache .* needs .* GB are free; take"):
+        train(tiny_recipe(camvid, cache="memory"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_samples_are_left_as_they_are() -> None:
+    class Empty(Samples):
+        def __len__(self) -> int:
+            return 0
+
+    empty = Empty()
+    assert cached(empty, "memory") is cached(empty, "auto") is empty
+    assert estimate(empty).size == 0
 
 
 def test_drawn_samples_are_not_kept_twice() -> None:

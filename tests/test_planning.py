@@ -8,11 +8,11 @@ import torch
 from conftest import tiny_recipe
 from torch import nn
 
-from segue import create_model
+from segue import create_dataset, create_model
 from segue import train as train_model
 from segue.cli.train import train
 from segue.optimization import make_optimizer
-from segue.planning import Allocations, Plan, peak_bytes, plan, plan_table
+from segue.planning import Allocations, Plan, evaluate_image, peak_bytes, plan, plan_table
 from segue.recipes import Recipe
 from segue.steps import Step
 
@@ -110,7 +110,9 @@ def test_the_command_writes_nothing_and_needs_no_out(camvid: Path, tmp_path: Pat
     recipe: Recipe = tiny_recipe(camvid)
     arguments = ["--root", recipe.root, "--batch-size", "2", "--crop", "32", "40", "--workers", "0"]
     train(["enet-camvid", *arguments, "--plan", "--out", str(tmp_path / "run")])
-    assert "multiply-adds of a crop" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "multiply-adds of a crop" in said
+    assert f"{tmp_path / 'run'} is left alone" in said
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="--out FOLDER"):
         train(["enet-camvid", *arguments])
@@ -121,3 +123,48 @@ def test_what_train_refuses_is_refused(camvid: Path) -> None:
         plan(tiny_recipe(camvid, crop=(4, 4)))
     with pytest.raises(ValueError, match=r"batch_size \(=5\) must be a multiple of 2 devices"):
         plan(tiny_recipe(camvid), devices=2)
+    with pytest.raises(ValueError, match=r"10 samples, fewer than batch_size \(=11\)"):
+        plan(tiny_recipe(camvid, batch_size=11))
+    with pytest.raises(ValueError, match=r"devices \(=-5\)"):
+        plan(tiny_recipe(camvid), devices=-5)
+    with pytest.raises(ValueError, match=r"devices \(=-1\)"):
+        train(["enet-camvid", "--root", str(camvid), "--plan", "--devices", "-1"])
+
+
+def test_where_few_images_fit_fewer_are_measured(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = tiny_recipe(camvid)
+
+    def with_room(most: int) -> None:
+        def measure(recipe: Recipe, network: nn.Module, num_classes: int, images: int, *_: object) -> tuple[int, float, int]:
+            if images > most:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return 1000 + 100 * images, 1.0 + images, 0
+
+        monkeypatch.setattr("segue.planning.measure_step", measure)
+
+    for most, measured, fixed, per_image in ((4, (2, 4), 1000, 100), (3, (1, 2), 1000, 100), (1, (1,), 0, 1100)):
+        with_room(most)
+        found = plan(recipe)
+        assert (found.measured, found.fixed, found.per_image) == (measured, fixed, per_image)
+        assert found.pass_seconds == (6.0 if most > 1 else 10.0)  # of 5 images
+        assert "steps of " + " and ".join(map(str, measured)) in dict(plan_table(found))["measured"]
+    with_room(0)
+    with pytest.raises(ValueError, match=r"one image does not fit .* crop \(=\(32, 40\)\)"):
+        plan(recipe)
+
+
+def test_an_evaluation_image_that_does_not_fit_is_named(camvid: Path) -> None:
+    class Large(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(ValueError, match=r"evaluation image of 40 x 56 does not fit .* short_side"):
+        evaluate_image(tiny_recipe(camvid), Large(), create_dataset("camvid", str(camvid), "val"), CPU)
+
+
+def test_the_stage_before_is_named(planned: Plan) -> None:
+    staged = replace(planned, recipe=replace(planned.recipe, before="enet-camvid-encoder"))
+    assert "segue train enet-camvid-encoder --plan" in dict(plan_table(staged))["trained first, not in this plan"]
+    assert "trained first, not in this plan" not in dict(plan_table(planned))
+    started = replace(staged, recipe=replace(staged.recipe, init="runs/encoder"))
+    assert "trained first, not in this plan" not in dict(plan_table(started))

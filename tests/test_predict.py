@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import tifffile
 import torch
 from torch import Tensor
 
@@ -115,6 +116,27 @@ class TestLabelFiles:
         with pytest.raises(OSError, match="no space left"):
             list(label_files(predictor(), {photo: tmp_path / photo.name for photo in photos}))
 
+    def test_no_image_is_overwritten_and_no_folder_in_the_way(self, photos: list[Path], tmp_path: Path) -> None:
+        before = photos[1].read_bytes()
+        with pytest.raises(ValueError, match=r"01\.png is one of the images"):
+            list(label_files(predictor(), {photos[0]: tmp_path / "a.png", photos[1]: photos[1]}))
+        assert photos[1].read_bytes() == before
+        (tmp_path / "b_overlay.jpg").mkdir()
+        with pytest.raises(ValueError, match=r"b_overlay\.jpg is a folder"):
+            list(label_files(predictor(), {photos[0]: tmp_path / "a.png", photos[1]: tmp_path / "b.png"}))
+        assert not (tmp_path / "a.png").exists()
+
+    def test_a_nan_is_an_error_and_no_warning(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", np.full((24, 40, 3), np.nan, np.float32), photometric="rgb")
+        (result,) = label_files(predictor(), {tmp_path / "a.tif": tmp_path / "a.png"})
+        assert result.error.startswith(f"{tmp_path / 'a.tif'} has 2880 values that are nan or infinite")
+
+    def test_a_view_that_is_too_large_leaves_an_image_out(self, photos: list[Path], tmp_path: Path) -> None:
+        model = Predictor(Bright(), LABELS, (0.0,) * 3, (1.0,) * 3, scales=(1, 1e4))
+        (result,) = label_files(model, {photos[0]: tmp_path / "a.png"})
+        assert "40 x 24 pixels (width x height) times scale 10000, more than 67108864" in result.error
+        assert "take smaller scales" in result.error
+
 
 def test_scales_and_flip_are_the_same_by_the_command_and_in_python(call: Callable[..., int]) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8).repeat(12, axis=0).repeat(12, axis=1)
@@ -163,6 +185,26 @@ def test_large_images_are_labelled_in_tiles_by_themselves(
     assert len(list(Path("out").glob("*.png"))) == 12
     assert call(photos[0].parent, "--out", "crf", "--crf") == 2
     assert "11.png: an image of this size is labelled in tiles, without --crf" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("out", ["file", "file/sub"])
+def test_results_do_not_go_into_a_file(
+    call: Callable[..., int], photos: list[Path], capsys: pytest.CaptureFixture[str], out: str
+) -> None:
+    Path("file").write_text("")
+    assert call(photos[0], "--out", out) == 2
+    assert "file is a file; choose a folder as --out" in capsys.readouterr().err
+
+
+def test_in_tiles_another_resolution_than_that_of_training_is_said(
+    call: Callable[..., int], photos: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, card = load_checkpoint("enet")
+    for side, told in ((0, 0), (24, 0), (16, 1)):
+        save_checkpoint("enet", model, replace(card, short_side=side))
+        assert call(photos[0], "--tiles") == 0
+        err = capsys.readouterr().err
+        assert err.count(f"was trained with a shorter side of {side} pixels") == told
 
 
 def test_tiles_overwrite_no_tiff(call: Callable[..., int], capsys: pytest.CaptureFixture[str]) -> None:

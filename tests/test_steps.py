@@ -46,6 +46,24 @@ def test_channels_last_must_be_clearly_faster() -> None:
     assert faster_format({"channels_first": 1.0, "channels_last": 2.0}) == "channels_first"
 
 
+def test_a_format_without_room_is_not_taken(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(step: Step) -> float:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Step, "seconds", seconds)
+    assert faster_format(time_formats(tiny_recipe(camvid), create_model("enet", 11), 11, 2, CPU)) == "channels_first"
+    assert faster_format({"channels_first": 1.0, "channels_last": float("inf")}) == "channels_first"
+
+
+def test_a_run_from_before_there_were_formats_had_the_first(camvid: Path, tmp_path: Path) -> None:
+    fields = tiny_recipe(camvid).to_json()
+    del fields["memory_format"]
+    (tmp_path / "recipe.json").write_text(json.dumps(fields))
+    assert load_recipe(tmp_path).memory_format == "channels_first"
+    (tmp_path / "recipe.json").write_text(json.dumps(tiny_recipe(camvid, memory_format="auto").to_json()))
+    assert load_recipe(tmp_path).memory_format == "auto"
+
+
 def test_the_format_that_was_chosen_is_kept_for_a_resume(camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resumed where another would be chosen, a run ends with the weights of one that was never interrupted."""
     recipe = tiny_recipe(camvid, memory_format="auto", epochs=3)

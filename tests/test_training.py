@@ -216,6 +216,15 @@ def test_a_batch_larger_than_the_split_is_refused(camvid: Path, tmp_path: Path) 
         train(tiny_recipe(camvid, batch_size=11), tmp_path / "run")
 
 
+def test_without_a_compiler_nothing_is_compiled(camvid: Path, tmp_path: Path) -> None:
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",), "force_disable_caches": True}),
+        pytest.raises(ValueError, match=r"compile \(=True\).*--no-compile"),
+    ):
+        train(tiny_recipe(camvid, compile=True), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_weights_of_another_class_count_are_refused(camvid: Path, tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "two", create_model("enet", 2), Card("enet", Labels.from_names(["a", "b"])))
     with pytest.raises(ValueError, match=r"fullconv.*\(16, 2, 2, 2\).*\(16, 11, 2, 2\)"):

@@ -249,6 +249,28 @@ def test_what_is_a_video_is_seen_by_its_name() -> None:
     assert public_name("rtsp://user:secret@host/live") == "rtsp://host/live"
 
 
+def test_a_folder_is_no_video_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").mkdir()
+    assert not is_video(str(tmp_path / "x.mp4"))
+    assert plan_videos(["a/y.mp4"], tmp_path / "x.mp4") == {"a/y.mp4": tmp_path / "x.mp4" / "y_overlay.mp4"}
+
+
+def test_a_result_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"not written as \.mkv; name --out a folder, or a file of \.mp4, \.avi, \.webm"):
+        plan_videos(["a/x.mp4"], tmp_path / "y.mkv")
+    (tmp_path / "y").touch()
+    with pytest.raises(ValueError, match="y is a file; choose a folder"):
+        plan_videos(["a/x.mp4"], tmp_path / "y")
+
+
+def test_a_video_of_one_column_is_refused_by_name(tmp_path: Path) -> None:
+    source = tmp_path / "thin.mjpeg"
+    source.write_bytes(cv2.imencode(".jpg", frame(0, 48, 1))[1].tobytes() * 2)
+    with pytest.raises(VideoError, match=r"thin\.mjpeg is 1 x 48 pixels"):
+        label_video(predictor(), source, tmp_path / "a.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["thin.mjpeg"]
+
+
 def test_results_of_videos_overwrite_no_video_and_no_recording(tmp_path: Path) -> None:
     assert plan_videos(["a/x.mp4", "camera:0"], tmp_path) == {
         "a/x.mp4": tmp_path / "x_overlay.mp4",
@@ -299,6 +321,23 @@ class TestCommand:
         err = capsys.readouterr().err
         assert "left out: broken.mp4 cannot be read as a video" in err
         assert "1 of 2 videos could not be labelled to their end" in err
+
+    @pytest.mark.parametrize("error", [OSError("no space left"), MemoryError(), torch.OutOfMemoryError("out of memory")])
+    def test_whatever_stops_a_video_the_next_is_labelled(
+        self, error: Exception, call: Callable[..., int], drive: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:  # fmt: skip
+        def label(predictor: Predictor, source: str, *args: object) -> Footage:
+            if source == "next.mp4":
+                return Footage(7, 7, 1.0, stopped=False)
+            raise error
+
+        monkeypatch.setattr("segue.video.label_video", label)
+        Path("next.mp4").touch()
+        assert call(drive, "next.mp4") == 2
+        captured = capsys.readouterr()
+        assert f"left out: {drive}: {str(error) or 'there is not enough memory'}" in captured.err
+        assert "next.mp4 -> " in captured.out
 
     def test_a_video_that_ends_too_early_is_said(
         self, call: Callable[..., int], drive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

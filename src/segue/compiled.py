@@ -15,5 +15,5 @@ def compile_loop(function: Callable[..., Any], signature: Any, contract: bool = 
     fastmath = {"contract"} if contract else False
     try:
         return numba.njit(signature, cache=True, nogil=True, fastmath=fastmath)(function)
-    except (OSError, RuntimeError):  # no folder for it can be written
+    except Exception:  # no folder for it can be written, or what is there is damaged, which pickle shows in many ways
         return numba.njit(signature, nogil=True, fastmath=fastmath)(function)

@@ -1,6 +1,7 @@
 """From a network to the formats of other runtimes: floats (1, C, H, W) to scores (1, K, h, w), of any height and width."""
 
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,6 +10,7 @@ from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 OPSET = 18  # of ONNX: what torch writes without converting it
 EXAMPLE = 320  # pixels of the lower side of the image that torch's exporter is shown; it calculates with shapes alone
 SMALLEST, LARGEST = 64, 2**14  # pixels between which torch's exporter looks for what depends on the size
+
+SILENCE = RLock()
 
 
 class Score(nn.Module):
@@ -126,24 +130,23 @@ def need(name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the package's own
-            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # tells Intel of each use; all goes without
-            package = import_module(name)
+            # Without telling their makers of each use.
+            os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+            sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+            return import_module(name)
     except ImportError as error:
         raise ValueError(f'this needs {name}, which is not installed ({error}): pip install "segue[export]"') from None
-    if name == "onnxruntime":
-        package.disable_telemetry_events()
-    return package
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what the exporters say to those who write them."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with redirect_stdout(StringIO()):
+    """Without what the exporters say to those who write them. One thread at a time: it is silence for the whole process."""
+    with SILENCE:
+        disabled = logging.root.manager.disable
+        logging.disable(logging.ERROR)
+        try:
+            with warnings.catch_warnings(), redirect_stdout(StringIO()):
+                warnings.simplefilter("ignore")
                 yield
-    finally:
-        logging.disable(disabled)
+        finally:
+            logging.disable(disabled)

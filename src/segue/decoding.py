@@ -26,8 +26,9 @@ GREY, COLOR, PALETTE = 0, 2, 3  # PNG's types
 CHANNELS = {GREY: 1, COLOR: 3, PALETTE: 1, 4: 2, 6: 4}  # the last two have transparency
 HARMLESS = (b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"hIST", b"pHYs", b"tIME")  # to the pixels' numbers
 TURNING = (b"Raw profile", b"XML:")  # how a text begins that may say how the picture is turned
-SIZES = (0xC0, 0xC1, 0xC2)  # JPEG's markers before the size of a picture, by its kind
-WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD9))
+SIZES = (0xC0, 0xC1)  # JPEG's markers before the size of a picture that is coded in one pass
+SCAN, END = 0xDA, 0xD9  # those before its pixels and after them
+WITHIN = (0x00, *range(0xD0, 0xD8))  # what may follow FF among its pixels
 
 
 def read_image(path: str | Path) -> Image:
@@ -53,22 +54,33 @@ def contents(path: str | Path) -> bytes:
 
 
 def plain_jpeg(data: bytes) -> Image | None:
-    """The RGB image of a JPEG file; None if it has EXIF tags, another number of channels than 1 or 3, or no end."""
-    if not (data.startswith(b"\xff\xd8") and data.rstrip(b"\0").endswith(b"\xff\xd9")):
+    """The RGB image of a JPEG file; None if the file is not plain and whole, as far as its markers tell."""
+    markers = dict(jpeg_markers(data))
+    sizes = [markers[marker] for marker in SIZES if marker in markers]
+    if len(sizes) != 1 or SCAN not in markers or 0xE1 in markers:  # EXIF or XMP
         return None
+    bits, height, width, channels = struct.unpack_from(">BHHB", data, sizes[0] + 4)
+    if bits != 8 or channels not in (1, 3) or not is_trusted(height, width) or not is_whole(data, markers[SCAN]):
+        return None
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    return None if image is None else convert(image, cv2.COLOR_BGR2RGB)
+
+
+def jpeg_markers(data: bytes) -> Iterator[tuple[int, int]]:
+    """Markers of a JPEG file and their places, up to that of its pixels, the last one, or to what is no marker."""
     place = 2
-    while place + 10 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker in SIZES:
-            bits, height, width, channels = struct.unpack_from(">BHHB", data, place + 4)
-            if bits != 8 or channels not in (1, 3) or not is_trusted(height, width):
-                return None
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            return None if image is None else convert(image, cv2.COLOR_BGR2RGB)
-        if marker == 0xE1:  # EXIF or XMP
-            return None
-        place += 2 if marker in WITHOUT_LENGTH else 2 + int.from_bytes(data[place + 2 : place + 4], "big")
-    return None
+    while data.startswith(b"\xff\xd8") and place + 10 <= len(data) and data[place] == 0xFF:
+        yield data[place + 1], place
+        if data[place + 1] == SCAN:
+            return
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+
+
+def is_whole(data: bytes, place: int) -> bool:
+    """Whether the pixels behind the marker at this place end where the file does, without another marker among them."""
+    scan = np.frombuffer(data.rstrip(b"\0"), np.uint8)[place + 2 :]
+    after = np.bincount(scan[1:][scan[:-1] == 0xFF], minlength=256)  # by what follows FF
+    return scan[-2:].tolist() == [0xFF, END] and after[END] == 1 and after.sum() == 1 + after[list(WITHIN)].sum()
 
 
 def plain_png(data: bytes) -> Image | None:

@@ -144,6 +144,7 @@ def evaluate_files(
         try:
             images.add(names[index], sample["mask"], prediction)
         except ValueError as error:
+            maps.check(index, sample["mask"])
             raise ValueError(f"{maps.paths[index]}: {error}{maps.hint}") from error
         return sample, prediction
 

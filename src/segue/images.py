@@ -1,6 +1,7 @@
 """Reading and writing images and masks, with errors that name the file."""
 
 import io
+import logging
 import os
 import struct
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,11 @@ Raster = NDArray[np.uint8 | np.uint16 | np.float32]
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TYPES = (np.uint8, np.uint16, np.float32)
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a file begins; + is BigTIFF
+PNG = b"\x89PNG\r\n\x1a\n"
 ROOM = 2**26  # bytes of an image that are taken on trust; beyond, a file must have a 2000th of what its header promises
+
+# tifffile logs what it finds odd in a TIFF's tags, which Python would print on standard error; what matters is raised.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class ImageError(ValueError):
@@ -56,7 +61,8 @@ def read_channels(path: str | Path) -> Raster:
     """All channels of an image as they are stored, (H, W, C), turned upright where a tag says so: TIFF, PNG and others.
 
     A TIFF has its channels in each pixel, in planes, or in pages of one size. Integers of 8 and 16 bits are kept, int16 becomes
-    uint16, all floats float32; palettes become RGB. ImageError if it cannot be read, or holds other numbers.
+    uint16, all floats float32; palettes become RGB, single bits 0 and 255. Of 8 bits and fewer, white is the largest number, also
+    where a TIFF stores it as zero. ImageError if it cannot be read, or holds other numbers.
     """
     with explained(path):
         with Path(path).open("rb") as file:
@@ -154,6 +160,7 @@ def read_tiff(path: str | Path) -> NDArray[Any]:
             check_extent(path, file.filehandle.size, pages)
             array = np.dstack([page.asarray() for page in pages]) if len(pages) > 1 else first.asarray()
             orientation = first.tags.get("Orientation")
+            inverted = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
     except ImageError:
         raise
     except Exception as error:  # a damaged TIFF can raise anything
@@ -166,6 +173,8 @@ def read_tiff(path: str | Path) -> NDArray[Any]:
         raise ImageError(f"{path} has the axes {first.axes} of the lengths {first.shape}; it must be one image, not a volume")
     if first.axes == "SYX":
         array = array.transpose(1, 2, 0)
+    if inverted and array.dtype in (np.uint8, np.bool_):
+        array = ~array
     return turn_upright(array, orientation.value if orientation else 1)
 
 
@@ -222,7 +231,9 @@ def turn_upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 def to_raster(array: NDArray[Any], path: str | Path) -> Raster:
     """(H, W) or (H, W, C) of numbers that fit one of a Raster's types, as such."""
     kind = array.dtype
-    if kind.kind == "f":
+    if kind == np.bool_:
+        array = array * np.uint8(255)
+    elif kind.kind == "f":
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
             array = array.astype(np.float32)
     elif kind.newbyteorder("=") == np.int16 and array.min(initial=0) >= 0:
@@ -289,6 +300,10 @@ def explained(path: str | Path) -> Iterator[None]:
     except IsADirectoryError:
         raise ImageError(f"{path} is a folder, not an image") from None
     except PIL.UnidentifiedImageError:
+        with Path(path).open("rb") as file:
+            start = file.read(24)
+        if start.startswith(PNG) and 0 in (size := struct.unpack(">II", start[16:].rjust(8, b"?"))):
+            raise ImageError(f"{path} says it is {size[0]} x {size[1]} pixels (width x height), so none; copy it again") from None
         raise ImageError(f"{path} cannot be read as an image: it begins like none that is known; {way_out(path)}") from None
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"{path} cannot be read as a whole: {error}; segue predict labels such images in bands") from None

@@ -21,6 +21,7 @@ Probabilities = NDArray[np.float32]
 Confidence = NDArray[np.float32]
 """(H, W), the probability of the class that each pixel was given, 0 to 1."""
 
+MOST = 2**26  # pixels of a view, beyond which the memory of common machines ends
 BAND = 64  # rows whose class maps are in memory at a time, where there must be class maps
 
 
@@ -202,9 +203,15 @@ class Predictor:
         return mean.numpy(), variance.numpy()
 
     def look(self, image: Raster, depth: NDArray[np.float32] | None = None) -> list[Scores]:
-        """The network's scores of each view of an image."""
+        """The network's scores of each view of an image. ValueError if one is enlarged to more than 2**26 pixels."""
         x = self.prepare(image, depth)
         height, width = working_size(self.short_side, *image.shape[:2])
+        for scale, _ in self.views:
+            if scale > 1 and height * width * scale * scale > MOST:
+                raise ValueError(
+                    f"image would be seen at {width} x {height} pixels (width x height) times scale {scale:g}, more than {MOST} "
+                    "in all; take smaller scales, or label it in tiles: segue predict --tiles, segue.tiling.predict_tiled"
+                )
         views = []
         for scale, mirrored in self.views:
             seen = resize_image(x, (max(1, round(scale * height)), max(1, round(scale * width))))

@@ -6,17 +6,20 @@ from pathlib import Path
 
 from segue.data.cityscapes import submission_name
 from segue.images import IMAGE_SUFFIXES
-from segue.video import CODECS, is_live, video_stem
+from segue.video import CODECS, VIDEO_SUFFIXES, is_live, video_stem
 
 
 def plan_videos(sources: Sequence[str], out: Path, alone: bool = True) -> dict[str, Path]:
     """Each video with the path of its result, in the folder `out`; a single one, `alone`, may have that of a file.
 
-    ValueError if two would share one, or a source or a recording would be overwritten.
+    ValueError if two would share one, a source or a recording would be overwritten, or `out` is a file of no such kind.
     """
-    if alone and len(sources) == 1 and out.suffix.lower() in CODECS:
+    if alone and len(sources) == 1 and out.suffix.lower() in VIDEO_SUFFIXES and not out.is_dir():
+        if out.suffix.lower() not in CODECS:
+            raise ValueError(f"videos are not written as {out.suffix}; name --out a folder, or a file of {', '.join(CODECS)}")
         films = {sources[0]: out}
     else:
+        check_folder(out)
         films = {source: out / f"{video_stem(source)}_overlay.mp4" for source in sources}
     if len(set(films.values())) < len(films):
         raise ValueError(f"several videos would become {out}/STEM_overlay.mp4 of one name; label them one by one with --out")
@@ -33,6 +36,7 @@ def plan_images(inputs: Sequence[Path], out: Path, submission: bool = False) -> 
 
     submission: label maps are named as the Cityscapes server asks.
     """
+    check_folder(out)
     targets: dict[Path, Path] = {}
     for path in inputs:
         check_pictures(path)
@@ -51,6 +55,15 @@ def plan_images(inputs: Sequence[Path], out: Path, submission: bool = False) -> 
             raise ValueError(f"{owners[target]} and {source} would both become {target}; label them one by one with --out")
         owners[target] = source
     return targets
+
+
+def check_folder(out: Path) -> None:
+    """ValueError if the results cannot go there, since it, or what should hold it, is a file."""
+    for path in (out, *out.parents):
+        if path.exists():
+            if not path.is_dir():
+                raise ValueError(f"{path} is a file; choose a folder as --out")
+            return
 
 
 def check_pictures(path: Path) -> None:

@@ -1,7 +1,7 @@
 """From image files to files of their labels: some are read and written while others are labelled."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +16,7 @@ from segue.bigimages import is_large, label_file, suffix_for
 from segue.crf import DenseCRF
 from segue.data.cityscapes import CLASS_IDS
 from segue.decoding import read_image
-from segue.images import Raster, photo_channels, read_channels, to_grey, write_image
+from segue.images import Raster, find_fault, photo_channels, read_channels, to_grey, write_image
 from segue.inference import Predictor
 from segue.labels import Image, Mask
 from segue.pipeline import ordered
@@ -80,13 +80,18 @@ def label_files(
 
     A label map is a PNG of class numbers; beside it are STEM_overlay.jpg and, where there are `samples`, STEM_uncertainty.jpg.
     With `submission` it holds Cityscapes' label ids, and nothing is put beside it. A file appears under its name when it is
-    whole. An image that cannot be read or labelled is left out. OSError if a file cannot be written.
+    whole. An image that cannot be read or labelled is left out. ValueError, before any work, if an image would be overwritten, or
+    a folder is in a result's place; OSError if a file cannot be written.
 
     tiles: label all images in tiles, as is done with large ones (segue.bigimages); of TIFFs, the label map is a .tif then. An
     image that was interrupted goes on where it stopped.
     progress: called with the path of such an image, and the share of it that is done.
     """
     sources = {source.resolve() for source in targets}
+    kinds = () if submission else ("overlay", "uncertainty") if samples else ("overlay",)
+    for target in targets.values():
+        for path in (target, *(beside(target, kind) for kind in kinds)):
+            check_target(path, sources)
 
     def read(photo: Photo) -> Photo:
         if not photo.tiled:
@@ -110,8 +115,7 @@ def label_files(
         if crf or samples or submission:
             raise ValueError("an image of this size is labelled in tiles, without --crf, --samples and --cityscapes-submission")
         photo.target = photo.target.with_suffix(suffix_for(photo.source))
-        if photo.target.resolve() in sources:
-            raise ValueError(f"{photo.target} is one of the images, and would be overwritten; choose another --out")
+        check_target(photo.target, sources)
         photo.target.parent.mkdir(parents=True, exist_ok=True)
         progress(photo.source, 0.0)
         photo.counts = label_file(
@@ -140,6 +144,14 @@ def label_files(
     photos = ordered(read, drawn, READERS, AHEAD, lambda photo: photo.size)
     with closing(photos), closing(ordered(write, map(label, photos), WRITERS, BEHIND)) as results:
         yield from results
+
+
+def check_target(path: Path, sources: Set[Path]) -> None:
+    """ValueError if a result cannot be put there; sources: the images, resolved."""
+    if path.resolve() in sources:
+        raise ValueError(f"{path} is one of the images, and would be overwritten; choose another --out")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, where a file is to be written; choose another --out, or move it away")
 
 
 def identify(predictor: Predictor) -> str:
@@ -172,6 +184,8 @@ def read_photo(path: Path, channels: int) -> tuple[Image, Raster]:
     if seen.shape[2] != channels:
         hint = "; a photo of 8 bits may be of any colours" if channels in (1, 3) else ""
         raise ValueError(f"{path} has {seen.shape[2]} channel(s) of {seen.dtype}, but the network takes {channels}{hint}")
+    if fault := find_fault(seen):
+        raise ValueError(f"{path} has {fault}")
     return to_rgb(seen), seen
 
 

@@ -1,5 +1,6 @@
 """What a training will take, measured on this machine before it starts: nothing is written, and no run is begun."""
 
+import math
 import time
 import weakref
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 
 from segue.benchmark import multiply_adds
 from segue.data import create_dataset
+from segue.data.loading import EpochSampler
 from segue.data.memory import Estimate, estimate, free_memory, may_share
 from segue.data.samples import Samples
 from segue.inference import working_size
@@ -24,7 +26,7 @@ from segue.recipes import Recipe
 from segue.runs import check_fit, fields_of
 from segue.steps import MemoryFormat, Step, faster_format, float32_products, time_formats, training_samples, wait_for
 
-FEW, MORE = 2, 4  # images in the two batches from which larger ones are told
+BATCHES = ((2, 4), (1, 2), (1,))  # images in those from which larger ones are told; the first that fit are taken
 LOADED = 8  # samples that are loaded to tell how long it takes
 ROOM = 0.9  # of the memory that is free, which a step may take
 
@@ -107,7 +109,9 @@ class Plan:
 
 
 def plan(recipe: Recipe, devices: int = 1, train_data: Dataset[Any] | None = None, val_data: Dataset[Any] | None = None) -> Plan:
-    """Measure a few steps of the recipe here. ValueError for what `train` would refuse too."""
+    """Measure a few steps of the recipe here. ValueError for what `train` would refuse too, and where not one image fits."""
+    if devices < 1:
+        raise ValueError(f"devices (={devices}) must be at least 1")
     train_data = train_data if train_data is not None else create_dataset(recipe.data, recipe.root, recipe.split)
     val_data = val_data if val_data is not None else create_dataset(recipe.data, recipe.root, "val")
     labels: Labels = train_data.labels  # type: ignore[union-attr]
@@ -120,28 +124,34 @@ def plan(recipe: Recipe, devices: int = 1, train_data: Dataset[Any] | None = Non
         raise ValueError(
             f"batch_size (={recipe.batch_size}) must be a multiple of {devices} devices times accumulate (={recipe.accumulate})"
         )
+    EpochSampler(len(train_data), recipe.batch_size, recipe.seed, processes=devices)  # type: ignore[arg-type]
     kept = estimate(train_data, devices)
+    if recipe.cache == "memory":
+        kept.check()
     image_seconds = load_seconds(recipe, network, train_data, classes)
     with float32_products(recipe.tf32):
         formats = time_formats(recipe, network, classes, images, device) if recipe.memory_format == "auto" else {}
         chosen: MemoryFormat = faster_format(formats) if recipe.memory_format == "auto" else recipe.memory_format
-        steps = [measure_step(recipe, network, classes, count, device, chosen) for count in (FEW, MORE)]
+        measured, steps = measure_steps(recipe, network, classes, device, chosen)
         evaluation, adds = evaluate_image(recipe, network, val_data, device)
-    (few_bytes, few_seconds, state), (more_bytes, more_seconds, _) = steps
-    per_image = max(1.0, (more_bytes - few_bytes) / (MORE - FEW))
-    per_image_seconds = max(0.0, (more_seconds - few_seconds) / (MORE - FEW))
-    fixed = max(0.0, few_bytes - FEW * per_image)
+    few, (few_bytes, few_seconds, state) = measured[0], steps[0]
+    # where a single image is all that fits, as if a step of none took nothing
+    fewer, fewer_bytes, fewer_seconds = (few, few_bytes, few_seconds) if len(steps) > 1 else (0, 0, 0.0)
+    more_bytes, more_seconds, _ = steps[-1]
+    per_image = max(1.0, (more_bytes - fewer_bytes) / (measured[-1] - fewer))
+    per_image_seconds = max(0.0, (more_seconds - fewer_seconds) / (measured[-1] - fewer))
+    fixed = max(0.0, few_bytes - few * per_image)
     free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else free_memory() // devices
     largest = max(0, int((ROOM * free - fixed) / per_image))
     if device.type == "cuda":
-        largest = largest_on_gpu(recipe, network, classes, chosen, largest)
+        largest = largest_on_gpu(recipe, network, classes, chosen, max(measured[-1], largest))
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     return Plan(
         recipe=recipe, device=describe(device), devices=devices,
         parameters=sum(parameter.numel() for parameter in network.parameters()), trained=trained(recipe, network),
         crop_adds=multiply_adds(network, torch.empty(1, len(recipe.mean), *recipe.crop, device="meta")), image_adds=adds,
-        measured=(FEW, MORE), fixed=fixed, per_image=per_image, free=free, largest=largest,
-        pass_seconds=max(few_seconds + (images - FEW) * per_image_seconds, few_seconds * min(1, images / FEW)),
+        measured=measured, fixed=fixed, per_image=per_image, free=free, largest=largest,
+        pass_seconds=max(few_seconds + (images - few) * per_image_seconds, few_seconds * min(1, images / few)),
         image_seconds=image_seconds, evaluation_seconds=evaluation, format_seconds=formats, memory_format=chosen,
         images=len(train_data), evaluated=len(val_data),  # type: ignore[arg-type]
         cache=kept, is_cached=will_cache(recipe, train_data, kept), disk=3 * weights + state + max(weights, weights + state),
@@ -158,6 +168,19 @@ def load_seconds(recipe: Recipe, network: nn.Module, data: Dataset[Any], num_cla
         samples[0, int(index)]
         seconds.append(time.thread_time() - start)
     return float(np.mean(seconds[1:]))
+
+
+def measure_steps(
+    recipe: Recipe, network: nn.Module, num_classes: int, device: torch.device, memory_format: MemoryFormat
+) -> tuple[tuple[int, ...], list[tuple[int, float, int]]]:
+    """What `measure_step` gives of the first of BATCHES that fit, and how many images these are."""
+    for counts in BATCHES:
+        try:
+            return counts, [measure_step(recipe, network, num_classes, count, device, memory_format) for count in counts]
+        except torch.OutOfMemoryError:
+            pass  # only outside of this is the memory of the failed step free again
+        torch.cuda.empty_cache()
+    raise ValueError(f"a step of one image does not fit into the memory that is free; make crop (={recipe.crop}) smaller")
 
 
 def measure_step(
@@ -235,20 +258,25 @@ def largest_on_gpu(recipe: Recipe, network: nn.Module, num_classes: int, memory_
 
 
 def evaluate_image(recipe: Recipe, network: nn.Module, data: Dataset[Any], device: torch.device) -> tuple[float, int]:
-    """Seconds and multiply-adds of the network on the first evaluation image."""
+    """Seconds and multiply-adds of the network on the first evaluation image. ValueError if it does not fit."""
     height, width = np.shape(data[0]["mask"])
     size = working_size(recipe.short_side, height, width)
     x = torch.zeros(1, len(recipe.mean), *size, device=device)
-    network = network.eval().to(device)
-    with torch.inference_mode():
-        network(x)
-        seconds = []
-        for _ in range(2):
-            wait_for(device)
-            start = time.perf_counter()
+    network, seconds = network.eval().to(device), []
+    try:
+        with torch.inference_mode():
             network(x)
-            wait_for(device)
-            seconds.append(time.perf_counter() - start)
+            for _ in range(2):
+                wait_for(device)
+                start = time.perf_counter()
+                network(x)
+                wait_for(device)
+                seconds.append(time.perf_counter() - start)
+    except torch.OutOfMemoryError:
+        raise ValueError(
+            f"an evaluation image of {size[0]} x {size[1]} does not fit into the memory that is free; "
+            f"give a smaller short_side (={recipe.short_side})"
+        ) from None
     return min(seconds), multiply_adds(network, x)
 
 
@@ -267,12 +295,15 @@ def will_cache(recipe: Recipe, data: Dataset[Any], kept: Estimate) -> bool:
 def plan_table(plan: Plan) -> list[tuple[str, str]]:
     """What `segue train --plan` prints: the header, then a name and its value in each row."""
     recipe, gb = plan.recipe, 2**30
-    formats = ", ".join(f"{name.replace('_', ' ')} {seconds:.3g} s" for name, seconds in plan.format_seconds.items())
+    timed = {name: f"{seconds:.3g} s" if seconds < math.inf else "no room" for name, seconds in plan.format_seconds.items()}
+    formats = ", ".join(f"{name.replace('_', ' ')} {seconds}" for name, seconds in timed.items())
     slower = "the loading" if plan.loading_seconds > plan.pass_seconds else "the network"
     fits = f"{plan.cache.size / gb:.2f} GB for each device; {plan.cache.free / gb:.1f} GB are free"
+    staged = recipe.before and not recipe.init
     largest = f"{plan.largest} images" if plan.largest else "none: even one image does not fit"
     return [
         ("plan", f"{recipe.network} on {recipe.data}"),
+        *([("trained first, not in this plan", f"{recipe.before}: segue train {recipe.before} --plan")] if staged else []),
         ("device", plan.device if plan.devices == 1 else f"{plan.devices} x {plan.device}"),
         ("parameters", f"{plan.trained:,} trained of {plan.parameters:,}"),
         ("multiply-adds of a crop", f"{plan.crop_adds / 1e9:.2f} * 10^9, {recipe.crop[0]} x {recipe.crop[1]}"),

@@ -29,14 +29,20 @@ def commit() -> str:
         return ""
 
 
-def describe_machine() -> dict[str, Any]:
-    """The hardware and the versions that a result was obtained with."""
+def describe_machine(device: str = "") -> dict[str, Any]:
+    """The hardware and the versions that a result was obtained with.
+
+    device: what computed, "cpu" or "cuda"; without it, the GPUs if there are any.
+    """
     versions = {"segue": segue.__version__, "torch": torch.__version__, "python": platform.python_version()}
-    if torch.cuda.is_available():
+    if device != "cpu" and torch.cuda.is_available():
         return {"hardware": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}", "versions": versions}
+    return {"hardware": f"{torch.get_num_threads()} cores of {name_processor()}", "versions": versions}
+
+
+def name_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        processor = next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
-        processor = platform.processor() or platform.machine()
-    return {"hardware": f"{torch.get_num_threads()} cores of {processor}", "versions": versions}
+        return platform.processor() or platform.machine()

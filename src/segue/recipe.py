@@ -96,7 +96,7 @@ class Recipe:
     tf32: bool = True
     """On a GPU, products of float32 numbers are taken of 10 bits of each (TF32), in a fraction of the time; a CPU has no such."""
     compile: bool = False
-    """Compile the network with torch.compile: a minute at the start, then faster steps."""
+    """Compile the network with torch.compile: minutes at the start, then faster steps. It needs a C++ compiler."""
     accumulate: int = 1
     """Passes into which each batch is divided, to use less memory: their gradients are added before the optimizer takes its step,
     so batch_size, rates and epochs mean the same. Batch norm sees the images of one pass alone, and a loss that is averaged is

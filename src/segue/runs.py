@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from segue.backbones import classifier_weights
+from segue.data.memory import estimate
 from segue.images import white
 from segue.labels import Labels
 from segue.provenance import command_line, commit, describe_machine
@@ -21,7 +22,8 @@ from segue.recipes import Recipe
 
 
 def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> None:
-    """ValueError if the images have other channels than the recipe, or its crops are too small for the network."""
+    """ValueError if the images have other channels than the recipe, its crops are too small for the network, or this machine
+    cannot do what it asks for."""
     sample = train_data[0]
     channels = np.shape(sample["image"])[-1] + ("depth" in fields_of(recipe, sample))
     if channels != len(recipe.mean):
@@ -39,6 +41,21 @@ def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> N
     smallest = getattr(network, "min_size", 1)
     if min(recipe.crop) < smallest:
         raise ValueError(f"crop (={recipe.crop}) must be at least {smallest} x {smallest} for {recipe.network}; use larger crops")
+    if recipe.cache == "memory":
+        estimate(train_data).check()
+    if recipe.compile:
+        check_compiler(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def check_compiler(device: torch.device) -> None:
+    """ValueError if torch.compile cannot compile anything here."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        raise ValueError(
+            f"compile (=True): torch.compile does not work here ({str(error).strip().splitlines()[0]:.200}); install a C++ "
+            "compiler, such as g++, or take --no-compile"
+        ) from None
 
 
 def fields_of(recipe: Recipe, sample: dict[str, Any]) -> tuple[str, ...]:
@@ -65,7 +82,8 @@ def load_recipe(run: str | Path) -> Recipe:
     """The recipe of a run's folder; ValueError if that is no run."""
     path = Path(run) / "recipe.json"
     try:
-        return Recipe.from_json(json.loads(path.read_text()))
+        # what runs had before there was a choice
+        return Recipe.from_json({"memory_format": "channels_first", **json.loads(path.read_text())})
     except FileNotFoundError:
         raise ValueError(f"{run} is no run: it has no recipe.json; name the folder that was given to --out") from None
     except (TypeError, json.JSONDecodeError) as error:

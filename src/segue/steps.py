@@ -1,6 +1,7 @@
 """What a step of a training takes: its samples, its memory format, and a step alone, to be timed before there is a run."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -119,11 +120,20 @@ def to_format(network: nn.Module, memory_format: str) -> nn.Module:
 def time_formats(
     recipe: Recipe, network: nn.Module, num_classes: int, images: int, device: torch.device
 ) -> dict[MemoryFormat, float]:
-    """Seconds of a step in each memory format, on as many images, but two to four: a batch norm may need two."""
+    """Seconds of a step in each memory format, on as many images, but two to four: a batch norm may need two.
+
+    Infinitely many where the device has too little memory.
+    """
     images = min(max(images, 2), TRIED)
     formats: tuple[MemoryFormat, ...] = ("channels_first", "channels_last")
     eager = replace(recipe, compile=False)  # twice a minute is too long
-    return {name: Step(eager, network, num_classes, images, device, name).seconds() for name in formats}
+    seconds: dict[MemoryFormat, float] = {}
+    for name in formats:
+        try:
+            seconds[name] = Step(eager, network, num_classes, images, device, name).seconds()
+        except torch.OutOfMemoryError:
+            seconds[name] = math.inf
+    return seconds
 
 
 def faster_format(seconds: dict[MemoryFormat, float]) -> MemoryFormat:

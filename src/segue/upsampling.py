@@ -24,6 +24,7 @@ from segue.upsampling_loops import compiled
 
 SMALL = 200_000  # scores of the result (classes times pixels) below which a second thread costs more than it gives
 STACK = 1 << 26  # bytes that the stack of class maps may take where there is no kernel
+LARGE = 1e38  # in place of infinity, which a weight of 0 would make nan
 ONE_KERNEL: Any = {"realize_acc_reads_threshold": 64, "realize_opcount_threshold": 500}  # else Inductor stores the stack
 
 
@@ -42,7 +43,7 @@ class Taps:
         return len(self.first)
 
     def __getitem__(self, pixels: slice) -> "Taps":
-        return Taps(self.first[pixels], self.share[pixels])
+        return Taps(self.first[pixels].copy(), self.share[pixels].copy())  # torch takes no negative strides
 
     @property
     def plain(self) -> bool:
@@ -94,7 +95,8 @@ def upsample(scores: Tensor, rows: Taps, columns: Taps) -> Tensor:
 def upsample_argmax(scores: Tensor, rows: Taps, columns: Taps) -> Tensor:
     """The likeliest class at the pixels of the taps, uint8 (N, H, W), of scores (N, K, h, w) of up to 256 classes.
 
-    The first one where classes are equal. Where scores are nan it is any class. ValueError if the taps reach beyond the scores.
+    The first one where classes are equal. Scores of -inf lose, and so do those that are nan. ValueError if the taps reach beyond
+    the scores.
     """
     check(scores, rows, columns)
     with torch.no_grad():
@@ -128,8 +130,13 @@ def check(scores: Tensor, rows: Taps, columns: Taps) -> None:
 
 def label_on_cpu(scores: Tensor, rows: Taps, columns: Taps, confident: bool) -> tuple[Tensor, Tensor]:
     """Labels and, if confident, shares, by machine code on torch's number of threads, each at a few rows at a time."""
+    if columns.first[-1] < columns.first[0]:  # the loop goes from left to right
+        mirrored, mirrored_shares = label_on_cpu(scores, rows, columns[::-1], confident)
+        return mirrored.flip(2), mirrored_shares.flip(2)
     plain = rows.plain and columns.plain
     scores = scores.detach().float()
+    if not scores.sum().isfinite():
+        scores = finite(scores)
     images = (scores if plain else scores.contiguous()).numpy()
     labels = np.empty((len(images), len(rows), len(columns)), np.uint8)
     shares = np.empty(labels.shape if confident else (len(images), 0, 0), np.float32)
@@ -147,6 +154,10 @@ def label_on_cpu(scores: Tensor, rows: Taps, columns: Taps, confident: bool) -> 
     for _ in map(work, parts) if threads == 1 else workers(threads).map(work, parts):
         pass
     return torch.from_numpy(labels), torch.from_numpy(shares)
+
+
+def finite(scores: Tensor) -> Tensor:
+    return scores.nan_to_num(-LARGE, LARGE, -LARGE)
 
 
 def pieces(columns: Taps) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -171,6 +182,7 @@ if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
 def label_on_device(scores: Tensor, rows: Taps, columns: Taps, confident: bool) -> tuple[Tensor, Tensor]:
     """The same by one compiled kernel for each result, or where that cannot be, and where nothing is interpolated, in bands."""
     kind, fits = scores.device.type, rows.plain and columns.plain
+    scores = finite(scores.float())
     if not fits and kind not in uncompiled:
         given = (scores, *to_tensors(rows, scores.shape[2], scores.device), *to_tensors(columns, scores.shape[3], scores.device))
         try:

@@ -60,8 +60,8 @@ class Footage:
 
 
 def is_video(name: str) -> bool:
-    """Whether this names a camera, a stream or a video file, by its look."""
-    return is_camera(name) or "://" in name or Path(name).suffix.lower() in VIDEO_SUFFIXES
+    """Whether this names a camera, a stream or a video file, by its look; a folder is none."""
+    return is_camera(name) or "://" in name or (Path(name).suffix.lower() in VIDEO_SUFFIXES and not Path(name).is_dir())
 
 
 def is_camera(name: str) -> bool:
@@ -123,6 +123,11 @@ def label_video(
         first = next(shots, None)
         if first is None:
             raise VideoError(f"{public_name(source)} has no frame that can be read; it is empty or damaged")
+        height, width = first.image.shape[:2]
+        if min(height, width) < 2:
+            raise VideoError(
+                f"{public_name(source)} is {width} x {height} pixels (width x height), and videos are written with 2 x 2 at least"
+            )
         part = target.with_name(f"{target.stem}.part{target.suffix}")
         writer = Writer(part, predictor.labels, first, capture.get(cv2.CAP_PROP_FPS), live)
         labelled = map(label, islice(chain([first], shots), frames or None))

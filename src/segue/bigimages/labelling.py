@@ -1,11 +1,13 @@
 """From a file to the file of its label map, in bands; what was interrupted goes on where it stopped."""
 
+import errno
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from segue.labels import IGNORE, Labels, Mask
 from segue.report.sheet import to_rgb
 from segue.tiling import Plan, label_bands, make_plan
 
+if sys.platform != "win32":
+    import fcntl
+
 OVERLAY = 4096  # pixels of its longer side, at most
 STRENGTH = 0.55  # of the colours in an overlay
 HEAD = 2**20  # bytes of a file's beginning that tell it from another
@@ -39,25 +44,64 @@ def label_file(
 
     target: .png, or .tif for a TIFF in tiles with the source's georeference. Pixels that have the value which the source names as
     nodata in all channels become 255, which is named as nodata in turn. What is done is kept in TARGET.part and TARGET.state; the
-    same call goes on from there if the source, `identity` (of checkpoint and settings) and `tile` (its side) are as they were.
+    same call goes on from there if the source, `identity` (of checkpoint and settings) and `tile` (its side) are as they were;
+    where the system can, two calls at once are kept from each other.
     progress: called with the share that is done.
 
-    ImageError (a ValueError) if the source cannot be read; ValueError if it does not fit the network, or cannot be written.
+    ImageError (a ValueError) if the source cannot be read; ValueError if it does not fit the network, would be overwritten, or if
+    the target cannot be written.
     """
-    target = Path(target)
+    target, pictured = Path(target), Path(target).with_name(f"{Path(target).stem}_overlay.jpg")
     if target.suffix.lower() not in (".png", ".tif", ".tiff"):
         raise ValueError(f"{target} must end in .png or .tif: these can be written in bands")
+    for path in (target, pictured) if overlay else (target,):
+        if path.resolve() == Path(source).resolve():
+            raise ValueError(f"{path} is the image itself, and would be overwritten; choose another name")
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder, where a file is to be written; choose another name, or move it away")
     image = fit(open_source(source), predictor.channels)
-    work = Work.begin(image, target, identity, tile)
-    with work.explained():
-        plan = choose_plan(predictor, image, work, tile)
-        window = Window(image, plan.rows.starts[max(0, first_band(plan, work.done) - 1)], max_rows(plan))
-        for top, labels in label_bands(predictor, plan, window, work.done, lambda share: progress(LABELLED * share)):
-            work.add(labels, top)
-        del window
-        counts = finish(image, work, predictor.labels, overlay, progress)
-    work.end()
+    with reserved(target):
+        work = Work.begin(image, target, identity, tile)
+        with work.explained():
+            label_rows(predictor, image, work, tile, progress)
+            counts = finish(image, work, predictor.labels, pictured if overlay else None, progress)
+        work.end()
     return counts
+
+
+def label_rows(predictor: Predictor, image: Source, work: "Work", tile: int, progress: Progress) -> None:
+    """Label what is not yet done."""
+    plan = choose_plan(predictor, image, work, tile)
+    window = Window(image, plan.rows.starts[max(0, first_band(plan, work.done) - 1)], max_rows(plan))
+    for top, labels in label_bands(predictor, plan, window, work.done, lambda share: progress(LABELLED * share)):
+        work.add(labels, top)
+
+
+@contextmanager
+def reserved(target: Path) -> Iterator[None]:
+    """Keep other runs from TARGET.part, where the system has locks; they end with the process that has them."""
+    part = target.with_name(target.name + ".part")
+    if sys.platform == "win32":
+        yield
+        return
+    try:
+        file = part.open("ab")
+    except OSError as error:
+        raise ValueError(f"{target} cannot be written: {error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(
+                f"{target} is being made by another run, which has {part}: wait until that ends, or choose another name"
+            ) from None
+        except OSError:
+            pass  # this file system has no locks
+        try:
+            yield
+        finally:
+            if part.exists() and not part.stat().st_size:
+                part.unlink()
 
 
 @dataclass
@@ -119,9 +163,10 @@ class Work:
         try:
             yield
         except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise ValueError(
-                f"{self.target} could not be written: {error}; {self.done} rows are kept in {self.part.name}: make room, and the "
-                "same command goes on from there"
+                f"{self.target} could not be written: {error}; {self.done} rows are kept in {self.part.name}: "
+                f"{'make room' if full else 'remove the cause'}, and the same command goes on from there"
             ) from error
 
 
@@ -142,53 +187,47 @@ def max_rows(plan: Plan) -> int:
     return max(stop - start for start, stop in zip(plan.rows.starts, plan.rows.stops, strict=True))
 
 
-def finish(image: Source, work: Work, labels: Labels, with_overlay: bool, progress: Progress) -> NDArray[np.int64]:
-    """Pack the rows that are kept into the target, draw the overlay, and count."""
+def finish(image: Source, work: Work, labels: Labels, pictured: Path | None, progress: Progress) -> NDArray[np.int64]:
+    """Pack the rows that are kept into the target, draw the overlay (if it has a path), and count."""
     factor = -(-max(image.height, image.width) // OVERLAY)
     step = 16 * factor * max(1, 32 // factor)  # rows at a time: a multiple of 16 for TIFF's tiles, and of the factor
     counts = np.zeros(256, np.int64)
     small: list[tuple[NDArray[Any], NDArray[np.uint8]]] = []
-    void = None if image.nodata is None else image.kind.type(image.nodata) if fits(image.nodata, image.kind) else None
+    nothing = None if image.void is None else replace(image, rows=image.void, channels=1, kind=np.dtype(bool))
 
     def bands() -> Iterator[Mask]:
-        window = Window(image, 0, step) if with_overlay or void is not None else None
+        window = Window(image, 0, step) if pictured else None
+        void = Window(nothing, 0, step) if nothing else None
         with work.part.open("rb") as file:
             for top in range(0, image.height, step):
                 stop = min(top + step, image.height)
                 band = np.frombuffer(file.read((stop - top) * image.width), np.uint8).reshape(stop - top, image.width)
-                if window is not None:
-                    rows = window(top, stop)
-                    if void is not None:
-                        band = np.where((rows == void).all(axis=2), np.uint8(IGNORE), band)
-                    if with_overlay:
-                        small.append((shrink(rows, factor), shrink(labels.colorize(band), factor)))
+                if void:
+                    band = np.where(void(top, stop)[..., 0], np.uint8(IGNORE), band)
+                if window:
+                    small.append((shrink(window(top, stop), factor), shrink(labels.colorize(band), factor)))
                 counts[:] += np.bincount(band.reshape(-1), minlength=256)
                 progress(LABELLED + (1 - LABELLED) * stop / image.height)
                 yield band
 
     new = work.target.with_name(work.target.name + ".new")
-    pictured = work.target.with_name(f"{work.target.stem}_overlay.jpg")
+    sketch = work.target.with_name(f"{work.target.name}.overlay.new")
     try:
         if work.target.suffix.lower() == ".png":
             write_png(new, image.height, image.width, bands())
         else:
-            nodata = ((NODATA, 2, 0, str(IGNORE), True),) if void is not None else ()
+            nodata = ((NODATA, 2, 0, str(IGNORE), True),) if nothing else ()
             write_tiff(new, image.height, image.width, bands(), step, (*image.tags, *nodata))
-        if with_overlay:
+        if pictured:
             shown, colours = (np.concatenate(parts) for parts in zip(*small, strict=True))
             picture = cv2.addWeighted(to_rgb(shown), 1 - STRENGTH, colours, STRENGTH, 0)
-            PIL.Image.fromarray(picture).save(pictured, "JPEG", quality=90)
+            PIL.Image.fromarray(picture).save(sketch, "JPEG", quality=90)
+            sketch.replace(pictured)
         new.replace(work.target)
     finally:
         new.unlink(missing_ok=True)
+        sketch.unlink(missing_ok=True)
     return counts[: len(labels)]
-
-
-def fits(value: float, kind: np.dtype[Any]) -> bool:
-    """Whether an image of this type can have the value."""
-    if kind.kind == "f":
-        return np.isfinite(value)
-    return value == int(value) and 0 <= value <= np.iinfo(kind).max
 
 
 def shrink(rows: NDArray[Any], factor: int) -> NDArray[Any]:

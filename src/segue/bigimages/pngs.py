@@ -11,9 +11,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from segue.bigimages.sources import PNG, Source
+from segue.bigimages.sources import Source
 from segue.decoding import compiled_unfilter
-from segue.images import ROOM, ImageError
+from segue.images import PNG, ROOM, ImageError
 from segue.labels import Mask
 
 PIECE = 2**20  # bytes that are inflated or deflated at a time

@@ -12,12 +12,10 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from segue import images
-from segue.images import ImageError, Raster
+from segue.images import PNG, ImageError, Raster
 
 LARGE = 2**25  # pixels from which on an image is labelled in bands
 WHOLE = 2**26  # pixels of an image that must be decoded whole, at most
-
-PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,8 @@ class Source:
     """Whether the last channel is transparency."""
     tags: tuple[tuple[int, int, int, Any, bool], ...] = ()
     """A TIFF's georeference, as tifffile writes it."""
-    nodata: float | None = None
-    """The value of pixels that show nothing, where the file names one (GDAL)."""
+    void: Callable[[int], Iterator[NDArray[Any]]] | None = None
+    """As `rows`, whether each pixel, (rows, W, 1), shows nothing, where the file names a value for that (GDAL's nodata)."""
 
     @property
     def row_bytes(self) -> int:
@@ -165,6 +163,14 @@ def is_large(path: str | Path) -> bool:
     except Exception:  # a damaged TIFF can raise anything; who reads it tells
         return False
     return height * width > LARGE
+
+
+def shorter_side(path: str | Path) -> int:
+    """Of an image, in pixels, by its header; 0 for an unreadable file."""
+    try:
+        return min(size_of(Path(path)))
+    except Exception:  # as above
+        return 0
 
 
 def suffix_for(path: str | Path) -> str:

@@ -18,6 +18,7 @@ GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737)  # GeoTIFF: scale, tie
 NODATA = 42113  # GDAL's
 STRIPE = 2**28  # bytes of pixels that can only be decoded together, at most
 PIECE = 2**22  # bytes of uncompressed rows that are read at a time
+LAB = (8, 9, 10)  # photometric
 GREY_OR_COLOUR = (0, 1, 2, 3, 6)  # photometric: white is zero, black is zero, RGB, palette, YCbCr
 
 
@@ -33,15 +34,18 @@ def open_tiff(path: Path) -> Source:
             raise ImageError(
                 f"{path} is to be turned by its tag (orientation {orientation}), which bands cannot: save it upright"
             )
+        if first.photometric in LAB:
+            raise ImageError(f"{path} has Lab colours, which bands cannot convert: save it as RGB")
         check_extent(path, file.filehandle.size, pages)
         tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in first.tags if tag.code in GEOREFERENCE)
-        value = first.tags.valueof(NODATA)
+        void = to_number(first.tags.valueof(NODATA), np.dtype(first.dtype))
+        alpha = bool(first.extrasamples) and first.extrasamples[-1] in (1, 2)
         palette = first.photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1
-        kind = next(read_rows(path, height - 1)).dtype  # also tells whether it can be decoded
+        kind = next(read_rows(path, void, alpha, height - 1)).dtype  # also tells whether it can be decoded
     photo = kind == np.uint8 and len(pages) == 1 and channels <= 4 and first.photometric in GREY_OR_COLOUR
     return Source(
-        path, height, width, 3 if palette else channels, kind, partial(read_rows, path), photo,
-        alpha=bool(first.extrasamples) and first.extrasamples[-1] in (1, 2), tags=tags, nodata=to_number(value),
+        path, height, width, 3 if palette else channels, kind, partial(read_rows, path, void, alpha), photo, alpha, tags,
+        void=None if void is None else partial(read_void, path, void, alpha),
     )  # fmt: skip
 
 
@@ -80,14 +84,34 @@ def check_extent(path: Path, size: int, pages: list[Any]) -> None:
             )
 
 
-def read_rows(path: Path, first: int) -> Iterator[Raster]:
-    """The rows from `first` on, (rows, W, C)."""
+def read_rows(path: Path, void: Any, alpha: bool, first: int) -> Iterator[Raster]:
+    """The rows from `first` on, (rows, W, C), as they are seen; of floats and signed integers, void pixels are 0."""
+    for rows, page in read_stored(path, first):
+        if void is not None and rows.dtype.kind in "fi":
+            rows = np.where(find_void(rows, void, alpha), rows.dtype.type(0), rows)
+        if page.photometric == tifffile.PHOTOMETRIC.PALETTE and rows.shape[2] == 1:
+            rows = (page.colormap.T >> 8).astype(np.uint8)[rows[..., 0]]  # type: ignore[union-attr]
+        rows = to_raster(rows, path)
+        yield 255 - rows if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and rows.dtype == np.uint8 else rows
+
+
+def read_void(path: Path, void: Any, alpha: bool, first: int) -> Iterator[NDArray[np.bool_]]:
+    """Of the rows from `first` on, which pixels show nothing, (rows, W, 1)."""
+    return (find_void(rows, void, alpha) for rows, _ in read_stored(path, first))
+
+
+def find_void(rows: NDArray[Any], void: Any, alpha: bool) -> NDArray[np.bool_]:
+    """Which pixels have the value `void`, which may be nan, in all channels but the transparency."""
+    colours = rows[..., :-1] if alpha and rows.shape[2] > 1 else rows
+    return (np.isnan(colours) if void != void else colours == void).all(axis=2, keepdims=True)
+
+
+def read_stored(path: Path, first: int) -> Iterator[tuple[NDArray[Any], tifffile.TiffPage]]:
+    """The rows from `first` on as the file has them, (rows, W, C), and its first page."""
     with tifffile.TiffFile(path) as file:
         pages = usable_pages(path, file)
         height = pages[0].imagelength
         step = max(1, PIECE * height // pages[0].nbytes) if pages[0].is_contiguous else stripe_height(pages[0])
-        palette = pages[0].photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1
-        inverted = pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
         for top in range(first // step * step, height, step):
             stop = min(top + step, height)
             try:
@@ -100,10 +124,7 @@ def read_rows(path: Path, first: int) -> Iterator[Raster]:
                     ) from None
                 raise ImageError(f"{path} is damaged at row {top} of {height}: {error}; copy it again") from None
             rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-            if palette:
-                rows = (pages[0].colormap.T >> 8).astype(np.uint8)[rows[..., 0]]  # type: ignore[union-attr]
-            rows = to_raster(rows, path)
-            yield (255 - rows if inverted and rows.dtype == np.uint8 else rows)[max(0, first - top) :]
+            yield rows[max(0, first - top) :], pages[0]
 
 
 def page_rows(page: tifffile.TiffPage, top: int, stop: int) -> NDArray[Any]:
@@ -148,12 +169,17 @@ def segments(page: tifffile.TiffPage) -> tuple[int, int]:
     return across, math.ceil(page.imagelength / stripe_height(page))
 
 
-def to_number(value: Any) -> float | None:
-    """GDAL's nodata, which is text."""
+def to_number(text: Any, kind: np.dtype[Any]) -> Any:
+    """GDAL's nodata, which is text, as a number of the image's type; None if there is none, or no pixel can be it."""
     try:
-        return None if value is None else float(str(value).strip(" \0"))
+        value = float(str(text).strip(" \0"))
     except ValueError:
         return None
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            return kind.type(value)
+    fits = kind.kind in "iu" and value.is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max
+    return kind.type(int(value)) if fits else None
 
 
 def write_tiff(path: Path, height: int, width: int, bands: Iterable[Mask], step: int, tags: tuple[Any, ...]) -> None:

@@ -20,7 +20,8 @@ def benchmark(args: Sequence[str]) -> None:
 
     def command(
         model: tyro.conf.Positional[str], size: str = "1024x2048", engine: str = "auto",
-        device: Literal["auto", "cpu", "cuda"] = "auto", seconds: float = 20, classes: int = 19, json: Path | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto", seconds: float = 20, classes: int | None = None,
+        json: Path | None = None,
     ) -> None:  # fmt: skip
         """Time predictions from a uint8 image to its uint8 label map, in parts, beside the most that the machine can do.
 
@@ -30,7 +31,7 @@ def benchmark(args: Sequence[str]) -> None:
             engine: torch, onnxruntime, openvino, auto, or all of them one after the other.
             device: The processor, the graphics card, or the latter where there is one.
             seconds: How long to measure each engine; five predictions are made at least.
-            classes: Of a network with random weights.
+            classes: Of a network with random weights; 19 if it is not said.
             json: Write the figures to this file as well.
         """
         time_model(model, size, engine, "" if device == "auto" else device, seconds, classes, json)
@@ -38,11 +39,12 @@ def benchmark(args: Sequence[str]) -> None:
     tyro.cli(command, args=args, prog="segue benchmark")
 
 
-def time_model(name: str, size: str, engine: str, device: str, seconds: float, classes: int, out: Path | None) -> None:
+def time_model(name: str, size: str, engine: str, device: str, seconds: float, classes: int | None, out: Path | None) -> None:
     import torch
     from rich.console import Console
 
     from segue.benchmark import INCLUDED, network_of, parse_size, time_engine
+    from segue.checkpoint import find_checkpoint
     from segue.provenance import describe_machine
 
     height, width = parse_size(size)
@@ -52,8 +54,12 @@ def time_model(name: str, size: str, engine: str, device: str, seconds: float, c
         raise ValueError("torch finds no graphics card of CUDA here; leave out --device, or take --device cpu")
     if out is not None and not out.parent.is_dir():
         raise ValueError(f"{out.parent} is no folder, so {out.name} cannot be written there")
-    model, card, trained = network_of(name, classes)
-    machine = describe_machine()
+    if out is not None and out.is_dir():
+        raise ValueError(f"{out} is a folder; --json names the file for the figures, such as {out / 'benchmark.json'}")
+    if classes is not None and find_checkpoint(name) is not None:
+        raise ValueError(f"{name} is a checkpoint, which has its own classes; leave out --classes (={classes})")
+    model, card, trained = network_of(name, 19 if classes is None else classes)
+    machine = describe_machine(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = "" if trained else ", random weights: for its times, not for its labels"
     print(f"{card.network}, {len(card.labels)} classes, {parameters:,} parameters{weights}")
@@ -74,13 +80,13 @@ def time_model(name: str, size: str, engine: str, device: str, seconds: float, c
         if timings:
             show(timings)
             print("\n".join([*(timing.how for timing in timings), INCLUDED]))
-    if out is not None:
-        record = {
-            "network": card.network, "trained": trained, "classes": len(card.labels), "parameters": parameters,
-            "height": height, "width": width, "included": INCLUDED, "machine": machine,
-            "engines": [{**dataclasses.asdict(timing), "share_of_limit": timing.share} for timing in timings],
-        }  # fmt: skip
-        out.write_text(json.dumps(record, indent=2) + "\n")
+        if timings and out is not None:
+            record = {
+                "network": card.network, "trained": trained, "classes": len(card.labels), "parameters": parameters,
+                "height": height, "width": width, "included": INCLUDED, "machine": machine,
+                "engines": [{**dataclasses.asdict(timing), "share_of_limit": timing.share} for timing in timings],
+            }  # fmt: skip
+            out.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def show(timings: "Sequence[Timing]") -> None:

@@ -21,6 +21,8 @@ def evaluate(args: Sequence[str]) -> None:
 
     import tyro
 
+    from segue.checkpoint import find_checkpoint
+
     def command(
         checkpoint: tyro.conf.Positional[str], data: tyro.conf.Positional[str], root: str = "", split: str = "val",
         out: Path | None = None, report: Path | None = None, ids: Literal["", "train", "label"] = "",
@@ -46,6 +48,11 @@ def evaluate(args: Sequence[str]) -> None:
         """
         if are_label_maps(checkpoint):
             score_files(Path(checkpoint), data, root, split, out, report, ids)
+        elif find_checkpoint(checkpoint) is None and not Path(checkpoint).exists():
+            raise ValueError(
+                f"{checkpoint} is no checkpoint, which is a folder with model.json and model.safetensors, such as best/ in a "
+                "run's folder; nor is there a folder of label maps of that name"
+            )
         elif ids:
             raise ValueError(f"--ids (={ids}) is for label maps, and {checkpoint} is no folder of these; leave it out")
         else:
@@ -79,13 +86,15 @@ def score_files(folder: Path, data: str, root: str, split: str, out: Path | None
     samples = create_dataset(data, root, split)
     maps = LabelMaps(folder, samples, ids)
     out = out or folder / "report" / f"{data}-{split}"
+    if out.resolve() == folder.resolve():
+        raise ValueError(f"--out (={out}) is the folder of the label maps; choose another for their scores")
     check_record(out)
     scorers = [scorer for scorer in create_scorers(data, samples) if not scorer.needs_confidence]
     start = time.perf_counter()
     images = evaluate_files(maps, samples, progress("scoring"), scorers, root=root)
     evaluation = {
         "data": data, "split": split, "command": command_line(), "label_maps": str(folder), "ids": maps.ids,
-        "images": len(images), "seconds": round(time.perf_counter() - start, 1), **describe_machine(),
+        "images": len(images), "seconds": round(time.perf_counter() - start, 1), **describe_machine("cpu"),
     }  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)
     images.save(out / "images.npz")
@@ -151,7 +160,8 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
             images += others
             for scorer, other in zip(scorers, counted, strict=True):
                 scorer.merge(other)
-    evaluation |= {"images": len(images), "seconds": round(time.perf_counter() - start, 1), **describe_machine()}
+    evaluation |= {"images": len(images), "seconds": round(time.perf_counter() - start, 1)}
+    evaluation |= describe_machine(predictor.device.type)
     matrix = images.total
     images.save(out / "images.npz")  # all is written before anything is printed: whoever reads may have gone
     sheet = write_record(out, matrix, predictor, samples, card, evaluation, scorers)
@@ -165,7 +175,10 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
 
 
 def check_record(out: Path) -> None:
-    """ValueError if a record would overwrite what is none."""
+    """ValueError if a record would overwrite what is none, or lie in what is no folder."""
+    there = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise ValueError(f"{there} is a file, so no scores can be written into {out}; choose another --out")
     if (out / "README.md").exists() and not (out / "scores.json").exists():
         raise ValueError(f"{out} holds a README.md that is no record of scores, and would be overwritten; choose another --out")
 

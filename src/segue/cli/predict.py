@@ -31,7 +31,8 @@ class Options:
     samples: int = 0
     """Predict so often with dropout on, label by the mean, and write a picture of the variance (Bayesian SegNet)."""
     tiles: bool = False
-    """Label every image in tiles, as is done with those of more than 33 million pixels, which takes little memory."""
+    """Label every image in tiles, as is done with those of more than 33 million pixels: in little memory, at its own
+    resolution, also where the checkpoint was trained with another shorter side."""
     frames: int = 0
     """Stop a video or a camera after so many frames; 0 goes on to its end, or to Ctrl-C."""
     cityscapes_submission: bool = False
@@ -139,6 +140,7 @@ def check_network(predictor: "Predictor", checkpoint: str, network: str, sources
 
 def label_images(predictor: "Predictor", targets: dict[Path, Path], crf: "DenseCRF | None", options: Options) -> int:
     """Label images and print what became of each; gives how many were left out."""
+    from segue.bigimages.sources import shorter_side
     from segue.labelling import label_files
 
     options.out.mkdir(parents=True, exist_ok=True)
@@ -149,6 +151,12 @@ def label_images(predictor: "Predictor", targets: dict[Path, Path], crf: "DenseC
         def show_tiles(source: Path, share: float) -> None:
             if not share:
                 print(f"{source} is labelled in tiles; stopped, the same command goes on from there", file=sys.stderr)
+                if predictor.short_side and shorter_side(source) not in (0, predictor.short_side):
+                    print(
+                        f"{source} is seen at its own resolution in tiles, while the checkpoint was trained with a shorter side "
+                        f"of {predictor.short_side} pixels; if the labels are poor, scale it to that and label the result",
+                        file=sys.stderr,
+                    )
             show(done + share, len(targets))
 
         for image in label_files(predictor, targets, crf, options.samples, submission, options.tiles, show_tiles):
@@ -178,6 +186,7 @@ def label_film(predictor: "Predictor", source: str, target: Path, crf: "DenseCRF
     """Label a video and print what became of it; whether it was labelled to its end."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what goes wrong is said below, once
     import cv2
+    import torch
 
     from segue.labelling import describe
     from segue.video import is_camera, label_video, public_name
@@ -187,7 +196,7 @@ def label_film(predictor: "Predictor", source: str, target: Path, crf: "DenseCRF
     try:
         with meter("frames") as show:
             footage = label_video(predictor, source, target, crf, frames, show)
-    except ValueError as error:
+    except (ValueError, OSError, MemoryError, torch.OutOfMemoryError) as error:
         print(f"left out: {describe(name, error)}", file=sys.stderr)
         return False
     if not footage.frames:

@@ -59,7 +59,11 @@ def train(args: Sequence[str]) -> None:
         own = base.options if recipe.network == base.network else {}
         recipe = replace(recipe, options={**own, **recipe.options})
         if plan:
-            show_plan(recipe, max(1, devices) * max(1, nodes))
+            if min(devices, nodes) < 0:
+                raise ValueError(f"devices (={devices}) and nodes (={nodes}) must not be negative")
+            show_plan(recipe, (devices or 1) * (nodes or 1))
+            if out is not None:
+                print(f"{out} is left alone: a plan writes nothing; to train, leave out --plan")
             return
         if out is None:
             raise ValueError("say where to keep the run, in a new folder: --out FOLDER")

@@ -15,6 +15,8 @@ from segue.labels import IGNORE, Mask
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 """Of formats that keep numbers as they are."""
 IDS = ("train", "label")
+WRITTEN = "comparison.png"
+"""What segue compare writes beside a scores.json: of all that segue keeps in a record, the one file that may be a label map."""
 
 
 class LabelMaps:
@@ -51,14 +53,27 @@ class LabelMaps:
             return ""
         if self.ids == "train":
             return "; the file was taken for class numbers: if it has the numbers of the data's own masks, say --ids label"
-        return "; the numbers were taken for those of the data's own masks, of which the ones that are not scored become 255"
+        return "; the numbers were taken for those of the data's own masks: if they are class numbers, say --ids train"
+
+    def check(self, index: int, truth: Mask) -> None:
+        """DataError if a label that is not scored is predicted where the truth is, which a confusion matrix cannot count."""
+        if self.ids != "label" or not isinstance(self.samples, FileSamples):
+            return
+        path = self.paths[index]
+        wrong = np.unique(read(path, read_mask)[(truth != IGNORE) & (self[index] == IGNORE)])
+        if len(wrong):
+            raise DataError(
+                f"{path} has the label {', '.join(map(str, wrong[:8]))}, which is not scored, where the truth is a class; "
+                "predict one of the classes there, or count it as a miss with segue.metrics.cityscapes.LabelIdScores in Python"
+                f"{self.hint}"
+            )
 
 
 def find_label_maps(folder: str | Path, samples: Samples) -> list[Path]:
     """The file of each sample in a folder and the folders in it: it has the image's name, whatever the suffix.
 
     In Cityscapes the name's begin is enough, city, sequence and frame: *_pred_labelIds.png. Of images with equal names the one
-    is meant whose folders are called like the file's. Records of segue evaluate in the folder are passed over. DataError if a
+    is meant whose folders are called like the file's. Pictures of segue compare in the folder are passed over. DataError if a
     sample has no file, or several, or if a file is of no sample.
     """
     folder = Path(folder)
@@ -101,11 +116,12 @@ def files_in(folder: Path) -> list[Path]:
     """The files that may be label maps, by their suffix, in the order of their paths."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; name one of label maps")
-    records = {path.parent for path in folder.rglob("scores.json")}
     files = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and records.isdisjoint(path.parents)
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and not (path.name == WRITTEN and path.with_name("scores.json").exists())
     ]
     if not files:
         raise DataError(f"{folder} holds neither a checkpoint nor label maps ({', '.join(SUFFIXES)})")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from segue.data.drawn import Drawn
-from segue.data.samples import Sample, Samples
+from segue.data.samples import DataError, Sample, Samples
 
 SHARE = 0.5  # of the memory that is free, which decoded samples may take
 PROBED = 8  # samples that are read to estimate the size of all
@@ -38,6 +38,16 @@ class Estimate(NamedTuple):
         """Whether the samples take at most half of the memory that is free."""
         return self.size * self.processes <= SHARE * self.free
 
+    def check(self) -> None:
+        """DataError if they take more than there is."""
+        need, gb = self.size * self.processes, 2**30
+        if need > self.free > 0:  # 0 where the system does not tell
+            raise DataError(
+                f'cache (="memory") needs {need / gb:.1f} GB for the decoded images'
+                + (f" of {self.processes} devices" if self.processes > 1 else "")
+                + f', and {self.free / gb:.1f} GB are free; take cache "auto" or "none"'
+            )
+
 
 def cached(
     samples: Dataset[Any], cache: Literal["auto", "memory", "none"] = "auto", processes: int = 1, workers: int = 0
@@ -45,12 +55,18 @@ def cached(
     """The data set with its samples kept in memory, read once by whichever process is first; or as it is.
 
     auto: only Samples, which give the same each time, and only where they fit, once for each of `processes` training on this
-    machine; their `workers` share them. memory: in any case. none: never.
+    machine; their `workers` share them. memory: in any case; DataError where they take more than is free.
+    none: never.
     """
     if cache == "none" or (cache == "auto" and not (isinstance(samples, Samples) and may_share(workers))):
         return samples
+    if not len(samples):  # type: ignore[arg-type]
+        return samples
     sizes = probe(samples)
-    if cache == "auto" and not estimate(samples, processes, sizes).fits:
+    kept = estimate(samples, processes, sizes)
+    if cache == "memory":
+        kept.check()
+    elif not kept.fits:
         return samples
     return Cached(samples, int(SPARE * max(sizes)))
 
@@ -63,7 +79,7 @@ def may_share(workers: int) -> bool:
 def estimate(samples: Dataset[Any], processes: int = 1, sizes: list[int] | None = None) -> Estimate:
     """The size of all samples by the mean of some."""
     sizes = sizes or probe(samples)
-    return Estimate(sum(sizes) * len(samples) // len(sizes), free_memory(), processes)  # type: ignore[arg-type]
+    return Estimate(sum(sizes) * len(samples) // max(1, len(sizes)), free_memory(), processes)  # type: ignore[arg-type]
 
 
 def probe(samples: Dataset[Any]) -> list[int]:

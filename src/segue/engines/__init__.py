@@ -16,7 +16,7 @@ from segue.suggest import did_you_mean
 class Engine(Protocol):
     """From normalised images (N, C, H, W), whose sizes the network takes as they are, to its own scores (N, K, h, w).
 
-    It computes with the weights that the network has when an image first comes.
+    It computes with the weights that the network has when an image first comes: after more training, make a new one.
     """
 
     name: str

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
+from threading import Lock
 
 import torch
 from torch import Tensor, nn
@@ -33,12 +34,18 @@ class AutoEngine:
         self.engines: dict[str, Candidate] = {"torch": TorchEngine(model, device)}
         self.choices: dict[int, str] = {}  # by size class
         self.notes: list[str] = []
+        self.failed = False  # whether an engine that is installed could not compute, which may be otherwise another time
+        self.choosing = Lock()
 
     def __call__(self, x: Tensor) -> Tensor:
-        if size_class(x) not in self.choices:
-            self.choices[size_class(x)] = self.choose(x)
-            self.engines = {name: engine for name, engine in self.engines.items() if name in {"torch", *self.choices.values()}}
-        return self.engines[self.choices[size_class(x)]](x)
+        with self.choosing:
+            if size_class(x) not in self.choices:
+                self.choices[size_class(x)] = self.choose(x)
+                self.engines = {
+                    name: engine for name, engine in self.engines.items() if name in {"torch", *self.choices.values()}
+                }
+            engine = self.engines[self.choices[size_class(x)]]
+        return engine(x)
 
     def choose(self, x: Tensor) -> str:
         """The name of the engine for images of this size class."""
@@ -53,7 +60,8 @@ class AutoEngine:
         sides = {name: partial(self.engines[name], x) for name in names if self.agrees(name, x)}
         times = compare(sides, SECONDS)
         choice = min(times, key=times.__getitem__)
-        remember(case, {"choice": choice, "seconds": times})
+        if not self.failed:
+            remember(case, {"choice": choice, "seconds": times})
         measured = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in times.items())
         self.notes.append(f"{choice} for images of about {x.shape[-2]} x {x.shape[-1]} ({measured})")
         return choice
@@ -65,7 +73,10 @@ class AutoEngine:
         try:
             engine = self.engines.setdefault(name, CANDIDATES[name](self.model, self.device))
             scores = engine(x)
+        except MemoryError:
+            raise
         except Exception:  # of a runtime that cannot do what this network does
+            self.failed = True
             return False
         expected = self.engines["torch"](x)
         same = (scores.argmax(dim=1) == expected.argmax(dim=1)).double().mean()

@@ -64,7 +64,7 @@ def cache_file() -> Path:
 def recall(case: str) -> dict[str, Any]:
     """What was found out in this case; empty if nothing, or if the file is damaged."""
     found = read_all().get(case)
-    return found if isinstance(found, dict) else {}
+    return found if isinstance(found, dict) and isinstance(found.get("choice"), str) else {}
 
 
 def remember(case: str, found: Mapping[str, Any]) -> None:

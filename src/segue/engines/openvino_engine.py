@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from threading import Lock
 from typing import Any
 
 import torch
@@ -26,11 +27,13 @@ class OpenVinoEngine:
         self.network = Portable(model)
         self.calibration = calibration
         self.core = self.openvino.Core()
+        self.in_use = Lock()  # a request computes one image at a time
         self.networks: Recent[Any] = Recent(most=1)  # not compiled yet
         self.requests: Recent[Any] = Recent(most=4)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return one_by_one(self.compute, x)
+        with self.in_use:
+            return one_by_one(self.compute, x)
 
     def compute(self, x: Tensor) -> Tensor:
         request, shape = self.requests.find(tuple(x.shape)) or self.compile(x)

@@ -80,5 +80,5 @@ class Recent(OrderedDict[tuple[int, ...], Value]):
 
 def one_by_one(compute: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """The scores of each image of a batch (N, C, H, W), which the engine computes alone."""
-    scores = [compute(image) for image in torch.split(x.float().contiguous(), 1)]
+    scores = [compute(image) for image in torch.split(x.detach().float().contiguous(), 1)]
     return scores[0] if len(scores) == 1 else torch.cat(scores)

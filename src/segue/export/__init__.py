@@ -66,6 +66,9 @@ def export(
     examples, source = find_examples(card, network, images, samples, kind)
     if samples is not None:
         check_labels(predictor, samples)
+    if images:
+        for example in progress(examples):  # a broken one is named before the work, not after it
+            example()
     with working_folder(out) as folder:
         say(f"writing {card.network} as ONNX")
         written = to_onnx(network, in_channels=card.in_channels)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import segue
 from segue.checkpoint import Card, find_checkpoint
 from segue.conversion import need
-from segue.images import Raster
+from segue.images import Raster, find_fault
 from segue.labels import IGNORE, Labels, Mask
 
 SUFFIXES = (".onnx", ".xml")
@@ -110,6 +110,9 @@ class ExportedModel:
         return int(self.inputs["image"][2]) + ("depth" in self.inputs)
 
     def __call__(self, image: Raster, depth: NDArray[np.float32] | None = None) -> Mask:
+        fault = find_fault(image, int(self.inputs["image"][2]))
+        if fault or image.dtype != self.metadata["input"]:
+            raise ValueError(f"image has {fault or f'the type {image.dtype}; this file takes ' + self.metadata['input']}")
         given: dict[str, Any] = {"image": np.ascontiguousarray(image)}
         if "depth" in self.inputs:
             if depth is None:
