@@ -165,6 +165,12 @@ def test_the_peak_is_above_what_a_matrix_product_reaches() -> None:
     assert peak_gflops(1) > 0.7 * 2e-9 * 512**3 / best  # of which the best is some 0.9; the rest is room for other work
 
 
+def test_the_peak_is_that_of_whichever_does_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loop whose vectors are half as wide as the machine's must not pass for the limit."""
+    monkeypatch.setattr("segue.benchmark.product_gflops", lambda threads: 1e9)
+    assert peak_gflops.__wrapped__(1) == 1e9
+
+
 def test_peak_memory_sees_what_is_held_for_a_moment() -> None:
     found = peak_memory(lambda: np.ones(50_000_000, np.uint8).sum(), torch.device("cpu"))
     assert found is None or 45e6 < found < 120e6
