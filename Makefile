@@ -25,13 +25,18 @@ docs: $(READY)
 	$(BIN)/python -m segue.report.results docs/results
 	$(BIN)/python -m segue.report.pages docs/networks
 
-BENCHMARKS = $(filter-out benchmarks/harness.py benchmarks/report.py,$(wildcard benchmarks/*.py))
+ON_GPU = $(addprefix benchmarks/,engines.py training.py upsampling.py)
+BENCHMARKS = $(if $(filter cuda,$(DEVICE)),$(ON_GPU),\
+	$(filter-out benchmarks/harness.py benchmarks/report.py,$(wildcard benchmarks/*.py)))
 
-# Every comparison with other packages, measured on this machine; on its GPU: make bench DEVICE=cuda
+# Every comparison with other packages, measured on this machine, in half an hour or more; on its GPU: make bench DEVICE=cuda
 bench: $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[bench]"
-	for script in $(BENCHMARKS); do $(BIN)/python $$script $(if $(DEVICE),--device $(DEVICE)) || exit 1; done
-	$(BIN)/python benchmarks/report.py
+	failed=; for script in $(BENCHMARKS); do \
+		$(BIN)/python $$script $(if $(DEVICE),--device $(DEVICE)) || failed="$$failed $$script"; \
+	done; \
+	$(BIN)/python benchmarks/report.py || exit 1; \
+	if [ "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segue needs Python 3.11 or newer: make PYTHON=python3.11")'

@@ -1,6 +1,6 @@
 """Reading the plain PNG and JPEG files of data sets in less time than Pillow takes, with the same result to the last bit.
 
-Whatever is not plain (more than 8 bits, interlaced, progressive, EXIF tags, CMYK, damaged) is left to segue.images, errors included.
+Whatever is not plain (more than 8 bits, interlaced, progressive, EXIF tags, CMYK, damaged) is left to segue.images, errors too.
 """
 
 import struct
