@@ -73,6 +73,7 @@ class Torchvision(Peer):
 
 class SMP(Peer):
     aligned = True  # with a stride of 1, since it takes multiples of its stride and not those plus one
+    min_size = 95  # so that the image on which batch norms are looked for has 96 pixels a side, which it takes
 
     def logits(self, x: Tensor) -> Tensor:
         return self.network(x)
