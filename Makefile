@@ -6,13 +6,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
+# Other runtimes bring threads of their own, which processes that are forked for loading do not outlive: they are tested alone.
+RUNTIMES := $(addprefix tests/test_,benchmark.py engines.py export.py last_step.py predict.py)
+
 .PHONY: demo test check docs bench lock clean
 
 demo: $(READY)
 	$(BIN)/segue demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(RUNTIMES)
+	$(BIN)/python -m pytest $(RUNTIMES:%=--ignore=%)
 
 check: $(READY)
 	$(BIN)/ruff check .

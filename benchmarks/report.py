@@ -76,7 +76,7 @@ def anchor(title: str) -> str:
 def section(name: str, record: dict[str, Any]) -> str:
     lines = [f"## {record['title']}", "", record["what"], ""]
     if bars(record):
-        lines += [f"![{record['title']}: the figures of the table as bars](performance/{name}.svg)", ""]
+        lines += [f"![{record['title']}: the figures of the table](performance/{name}.svg)", ""]
     lines += [*table(record["rows"]), ""]
     notes = record.get("notes", [])
     lines += [f"- {note}" for note in ([notes] if isinstance(notes, str) else notes)]

@@ -21,6 +21,7 @@ Differs from the paper:
 
 from functools import reduce
 from itertools import pairwise
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -76,6 +77,14 @@ class DeconvNet(SegmentationModel):
         scores = merge(scores.permute(2, 3, 0, 4, 1, 5), lefts, x.shape[-1], dim=4)  # N x K x rows x 224 x W
         return merge(scores, tops, x.shape[-2], dim=2)[..., :height, :width]
 
+    def score_windows(self, x: Tensor) -> Tensor:
+        """The same for one size, in which the windows are known: training goes better by its gradients."""
+        tops, lefts = ([*range(0, size - WINDOW, STEP), size - WINDOW] for size in x.shape[-2:])
+        windows = [x[..., top : top + WINDOW, left : left + WINDOW] for top in tops for left in lefts]
+        scores = self.network(torch.cat(windows)).chunk(len(tops) * len(lefts))  # N x K x 224 x 224 each
+        rows = [join(scores[i * len(lefts) : (i + 1) * len(lefts)], lefts, dim=3) for i in range(len(tops))]
+        return join(rows, tops, dim=2)
+
     def network(self, x: Tensor) -> Tensor:
         """Fig. 2: windows (N, in_channels, 224, 224) to logits (N, num_classes, 224, 224)."""
         x, indices1 = max_pool(self.conv1(x))  # 64 x 112 x 112
@@ -125,6 +134,16 @@ def unpool(x: Tensor, indices: Tensor) -> Tensor:
 def window_starts(size: int) -> Tensor:
     """Where windows begin along `size` pixels: every half window, and the last one so that it ends at the border."""
     return (torch.arange((size - 1) // STEP) * STEP).clamp(max=size - WINDOW)
+
+
+def join(maps: tuple[Tensor, ...] | list[Tensor], starts: list[int], dim: int) -> Tensor:
+    """The score maps of windows that begin at `starts`, laid out along `dim`; where several overlap, their maxima."""
+    edges = sorted({*starts, *(start + WINDOW for start in starts)})
+    pieces = []
+    for left, right in pairwise(edges):  # no window begins or ends in between
+        here = [(m, start) for m, start in zip(maps, starts, strict=True) if start <= left and right <= start + WINDOW]
+        pieces.append(reduce(torch.maximum, [m.narrow(dim, left - start, right - left) for m, start in here]))
+    return torch.cat(pieces, dim)
 
 
 def cut(x: Tensor, starts: Tensor, dim: int) -> Tensor:
