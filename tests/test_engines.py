@@ -47,8 +47,6 @@ class Small(SegmentationModel):
 class Halves(Small):
     """Its steps follow from the image's size."""
 
-    fixed_size = True
-
     def score(self, x: Tensor) -> Tensor:
         cuts = range(0, x.shape[-1], 24)
         return torch.cat([super(Halves, self).score(x[..., cut : cut + 24]) for cut in cuts], dim=-1)

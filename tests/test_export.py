@@ -30,7 +30,7 @@ from segue.export.graph import build_graph  # noqa: E402
 DOCS = Path(__file__).parent.parent / "docs" / "export.md"
 LABELS = Labels.from_names(["a", "b", "c"])
 OTHERS = {"deeplabv3plus": {"backbone": "resnet18"}}  # of which torch's exporter makes quick work
-EVERY = [(name, OTHERS.get(name, options)) for name, options in NETWORKS if name != "deconvnet"]  # of one size
+EVERY = [(name, OTHERS.get(name, options)) for name, options in NETWORKS]
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:

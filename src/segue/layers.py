@@ -15,7 +15,6 @@ class SegmentationModel(nn.Module):
     stride = 1  # `score` is given heights and widths that are multiples of this, or where `aligned` multiples plus one
     aligned = False  # whether the corner pixels of the scores lie on those of the image, and not areas on areas
     min_size = 1  # the smallest height and width that the network takes, in pixels
-    fixed_size = False  # whether an exported copy takes images of one size only, since what it does follows from the size
     classifier = ""  # whose ImageNet weights it starts from: torchvision/NAME or timm/NAME; empty if from none
     draws_borders = False  # whether `supervise` gives the borders of the classes too
     added: tuple[str, ...] = ()  # layers that an earlier stage of a staged training does not have

@@ -27,9 +27,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.backbones import load_layer, load_vgg16
-from segue.layers import SegmentationModel
+from segue.layers import SegmentationModel, max_pool, max_unpool
 
 WINDOW = 224  # pixels; five poolings leave 7 x 7, and fc6 a single vector
+STEP = WINDOW // 2  # between two windows
 
 
 class DeconvNet(SegmentationModel):
@@ -42,7 +43,6 @@ class DeconvNet(SegmentationModel):
     """
 
     classifier = "torchvision/vgg16"
-    fixed_size = True  # the windows follow from it
 
     def __init__(self, num_classes: int, in_channels: int = 3, width: int = 64) -> None:
         super().__init__(num_classes, in_channels)
@@ -67,27 +67,29 @@ class DeconvNet(SegmentationModel):
 
     def score(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, max(WINDOW - width, 0), 0, max(WINDOW - height, 0)), mode="replicate")
-        tops, lefts = window_starts(x.shape[-2]), window_starts(x.shape[-1])
-        windows = [x[..., top : top + WINDOW, left : left + WINDOW] for top in tops for left in lefts]
-        scores = self.network(torch.cat(windows)).chunk(len(tops) * len(lefts))  # N x K x 224 x 224 each
-        rows = [merge(scores[i * len(lefts) : (i + 1) * len(lefts)], lefts, dim=3) for i in range(len(tops))]
-        return merge(rows, tops, dim=2)[..., :height, :width]
+        below, right = torch.sym_max(WINDOW - height, 0), torch.sym_max(WINDOW - width, 0)
+        x = F.pad(x, (0, right, 0, below), mode="replicate")  # type: ignore[arg-type]
+        tops, lefts = window_starts(x.shape[-2]).to(x.device), window_starts(x.shape[-1]).to(x.device)
+        windows = cut(cut(x, lefts, dim=3), tops, dim=2)  # N x C x rows x 224 x columns x 224
+        windows = windows.permute(2, 4, 0, 1, 3, 5)
+        scores = torch.unflatten(self.network(windows.flatten(0, 2)), 0, windows.shape[:3])  # rows x columns x N x K x 224 x 224
+        scores = merge(scores.permute(2, 3, 0, 4, 1, 5), lefts, x.shape[-1], dim=4)  # N x K x rows x 224 x W
+        return merge(scores, tops, x.shape[-2], dim=2)[..., :height, :width]
 
     def network(self, x: Tensor) -> Tensor:
         """Fig. 2: windows (N, in_channels, 224, 224) to logits (N, num_classes, 224, 224)."""
-        x, indices1 = pool(self.conv1(x))  # 64 x 112 x 112
-        x, indices2 = pool(self.conv2(x))  # 128 x 56 x 56
-        x, indices3 = pool(self.conv3(x))  # 256 x 28 x 28
-        x, indices4 = pool(self.conv4(x))  # 512 x 14 x 14
-        x, indices5 = pool(self.conv5(x))  # 512 x 7 x 7
+        x, indices1 = max_pool(self.conv1(x))  # 64 x 112 x 112
+        x, indices2 = max_pool(self.conv2(x))  # 128 x 56 x 56
+        x, indices3 = max_pool(self.conv3(x))  # 256 x 28 x 28
+        x, indices4 = max_pool(self.conv4(x))  # 512 x 14 x 14
+        x, indices5 = max_pool(self.conv5(x))  # 512 x 7 x 7
         x = self.fc7(self.fc6(x))  # 4096 x 1 x 1
         x = self.fc6_deconv(x)  # 512 x 7 x 7
-        x = self.deconv5(F.max_unpool2d(x, indices5, [2, 2]))  # 512 x 14 x 14
-        x = self.deconv4(F.max_unpool2d(x, indices4, [2, 2]))  # 256 x 28 x 28
-        x = self.deconv3(F.max_unpool2d(x, indices3, [2, 2]))  # 128 x 56 x 56
-        x = self.deconv2(F.max_unpool2d(x, indices2, [2, 2]))  # 64 x 112 x 112
-        x = self.deconv1(F.max_unpool2d(x, indices1, [2, 2]))  # 64 x 224 x 224
+        x = self.deconv5(unpool(x, indices5))  # 512 x 14 x 14
+        x = self.deconv4(unpool(x, indices4))  # 256 x 28 x 28
+        x = self.deconv3(unpool(x, indices3))  # 128 x 56 x 56
+        x = self.deconv2(unpool(x, indices2))  # 64 x 112 x 112
+        x = self.deconv1(unpool(x, indices1))  # 64 x 224 x 224
         return self.seg_score(x)  # K x 224 x 224
 
     def trunk(self) -> list[nn.Module]:
@@ -115,24 +117,32 @@ def bn_relu(conv: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels, eps=1e-9), nn.ReLU())
 
 
-def pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Maxima of 2x2, and where they were."""
-    return F.max_pool2d(x, 2, return_indices=True)
+def unpool(x: Tensor, indices: Tensor) -> Tensor:
+    """Twice the size: each value where its maximum was."""
+    return max_unpool(x, indices, (2 * x.shape[-2], 2 * x.shape[-1]))
 
 
-def window_starts(size: int) -> list[int]:
+def window_starts(size: int) -> Tensor:
     """Where windows begin along `size` pixels: every half window, and the last one so that it ends at the border."""
-    return [*range(0, size - WINDOW, WINDOW // 2), size - WINDOW]
+    return (torch.arange((size - 1) // STEP) * STEP).clamp(max=size - WINDOW)
 
 
-def merge(maps: tuple[Tensor, ...] | list[Tensor], starts: list[int], dim: int) -> Tensor:
-    """The score maps of windows that begin at `starts`, laid out along `dim`; where several overlap, their maxima."""
-    edges = sorted({*starts, *(start + WINDOW for start in starts)})
-    pieces = []
-    for left, right in pairwise(edges):  # no window begins or ends in between
-        here = [(m, start) for m, start in zip(maps, starts, strict=True) if start <= left and right <= start + WINDOW]
-        pieces.append(reduce(torch.maximum, [m.narrow(dim, left - start, right - left) for m, start in here]))
-    return torch.cat(pieces, dim)
+def cut(x: Tensor, starts: Tensor, dim: int) -> Tensor:
+    """The windows that begin at `starts` along `dim`, which becomes two: their number, and 224."""
+    places = starts[:, None] + torch.arange(WINDOW, device=x.device)
+    return torch.unflatten(x.index_select(dim, places.flatten()), dim, (-1, WINDOW))
+
+
+def merge(maps: Tensor, starts: Tensor, size: int, dim: int) -> Tensor:
+    """Undo `cut`: score maps of windows laid out along `size` pixels; where several overlap, their maxima."""
+    pixels, last = torch.arange(size, device=maps.device), starts.shape[0] - 1
+    second = pixels // STEP  # of the two windows of a regular grid that see a pixel
+    third = torch.where(pixels < starts[-1], second, last)
+    found = []
+    for window in (second - 1, second, third):
+        window = window.clamp(0, last)
+        found.append(maps.flatten(dim, dim + 1).index_select(dim, window * WINDOW + pixels - starts[window]))
+    return reduce(torch.maximum, found)
 
 
 def init(module: nn.Module) -> None:
