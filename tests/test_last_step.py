@@ -71,6 +71,17 @@ def test_labels_are_those_of_torch(scores: tuple[int, int], size: tuple[int, int
     torch.testing.assert_close(shares, stack.softmax(dim=1).gather(1, confident.long()[:, None])[:, 0], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("aligned", [False, True])
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_noise_and_areas_in_turn(factor: int, aligned: bool) -> None:
+    """From row to row another of the loop's ways may be the cheaper one; none leaves anything behind for the next."""
+    noise, areas = draw("noise", 19, 24, 300), draw("regions", 19, 24, 300)
+    for shares in (torch.arange(24.0) // 2 % 2, torch.arange(24.0) // 5 % 2, torch.linspace(0, 1, 24)):
+        x = torch.lerp(areas, noise, shares[:, None])
+        rows, columns = taps(24, 24 * factor, aligned), taps(300, 300 * factor, aligned)
+        assert_labels(upsample_argmax(x, rows, columns), upsample(x, rows, columns), 4 * EPS * float(x.abs().max()))
+
+
 @pytest.mark.parametrize("classes", [1, 2, 3, 4, 5, 7, 8, 64, 65, 256])
 @pytest.mark.parametrize("size", [(72, 96), (9, 12)])
 def test_any_number_of_classes(classes: int, size: tuple[int, int]) -> None:
@@ -184,6 +195,29 @@ def test_scores_that_are_no_numbers_give_some_class(fill: float) -> None:
         assert labels.max() < 5
         assert upsample_argmax(x, taps(6, size[0]), taps(8, size[1])).max() < 5
         assert ((shares >= 0) & (shares <= 1)).all()
+
+
+@pytest.mark.parametrize("fill", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("factor", [1, 3, 8])
+def test_a_score_that_is_no_number_changes_only_the_pixels_around_it(factor: int, fill: float) -> None:
+    x = draw("noise", 8, 24, 24)
+    pixels = taps(24, 24 * factor), taps(24, 24 * factor)
+    spot = torch.zeros(1, 1, 24, 24)
+    spot[..., 16, 7] = 1
+    near = upsample(spot, *pixels)[:, 0] > 0
+    spoilt = x.clone()
+    spoilt[0, 2, 16, 7] = fill
+    expected, expected_shares = upsample_confident(x, *pixels)
+    labels, shares = upsample_confident(spoilt, *pixels)
+    assert torch.equal(upsample_argmax(spoilt, *pixels), labels)
+    assert torch.equal(labels[~near], expected[~near])
+    assert torch.allclose(shares[~near], expected_shares[~near], atol=1e-5)
+    if fill == torch.inf:
+        assert (labels[near] == 2).all()
+    else:
+        without, without_shares = upsample_confident(torch.cat([x[:, :2], x[:, 3:]], dim=1), *pixels)
+        assert torch.equal(labels[near], (without + (without >= 2))[near])
+        assert torch.allclose(shares[near], without_shares[near], atol=1e-5)
 
 
 def test_threads_change_nothing() -> None:

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segue.upsampling_loops import compiled
+from segue.upsampling_loops import LARGE, compiled
 
 SMALL = 200_000  # scores of the result (classes times pixels) below which a second thread costs more than it gives
+PART = 1_000_000  # scores of the result that are enough for a part of its own
 STACK = 1 << 26  # bytes that the stack of class maps may take where there is no kernel
-LARGE = 1e38  # in place of infinity, which a weight of 0 would make nan
 ONE_KERNEL: Any = {"realize_acc_reads_threshold": 64, "realize_opcount_threshold": 500}  # else Inductor stores the stack
 
 
@@ -135,16 +135,16 @@ def label_on_cpu(scores: Tensor, rows: Taps, columns: Taps, confident: bool) -> 
         return mirrored.flip(2), mirrored_shares.flip(2)
     plain = rows.plain and columns.plain
     scores = scores.detach().float()
-    if not scores.sum().isfinite():
-        scores = finite(scores)
     images = (scores if plain else scores.contiguous()).numpy()
     labels = np.empty((len(images), len(rows), len(columns)), np.uint8)
     shares = np.empty(labels.shape if confident else (len(images), 0, 0), np.float32)
     loop = compiled(plain, "C" if images.flags.c_contiguous else "A")
     given = [rows.first, columns.first] if plain else [rows.first, rows.share, columns.share, *pieces(columns)]
     given = [np.require(values, requirements=["C", "W"]) for values in given]
-    threads = torch.get_num_threads() if labels.size * images.shape[1] > SMALL else 1
-    step = len(rows) if threads == 1 else max(8, -(-len(rows) // (4 * threads)))
+    size = labels.size * images.shape[1]
+    threads = torch.get_num_threads() if size > SMALL else 1
+    turns = min(max(size // (threads * PART), 1), 4)  # parts for a thread: with more than one, none waits long for the last
+    step = len(rows) if threads == 1 else max(8, -(-len(rows) // (turns * threads)))
 
     def work(part: tuple[int, int]) -> None:
         i, start = part
@@ -154,10 +154,6 @@ def label_on_cpu(scores: Tensor, rows: Taps, columns: Taps, confident: bool) -> 
     for _ in map(work, parts) if threads == 1 else workers(threads).map(work, parts):
         pass
     return torch.from_numpy(labels), torch.from_numpy(shares)
-
-
-def finite(scores: Tensor) -> Tensor:
-    return scores.nan_to_num(-LARGE, LARGE, -LARGE)
 
 
 def pieces(columns: Taps) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -182,7 +178,7 @@ if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
 def label_on_device(scores: Tensor, rows: Taps, columns: Taps, confident: bool) -> tuple[Tensor, Tensor]:
     """The same by one compiled kernel for each result, or where that cannot be, and where nothing is interpolated, in bands."""
     kind, fits = scores.device.type, rows.plain and columns.plain
-    scores = finite(scores.float())
+    scores = scores.float().nan_to_num(-LARGE, LARGE, -LARGE)
     if not fits and kind not in uncompiled:
         given = (scores, *to_tensors(rows, scores.shape[2], scores.device), *to_tensors(columns, scores.shape[3], scores.device))
         try:

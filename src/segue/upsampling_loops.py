@@ -14,6 +14,7 @@ import numpy as np
 from segue.compiled import compile_loop
 
 BLOCK = 2048  # pixels of a row that are worked on at once
+LARGE = 1e38  # in place of infinity, which a weight of 0 would make nan
 
 
 def label_plain(scores: Any, rows: Any, columns: Any, y: int, stop: int, labels: Any, shares: Any) -> None:
@@ -30,7 +31,7 @@ def label_plain(scores: Any, rows: Any, columns: Any, y: int, stop: int, labels:
                 for k in range(len(scores)):
                     line = scores[k, rows[row], columns[start] :]
                     for i in range(size):
-                        total[i] += small_exp(line[i] - best[i])
+                        total[i] += small_exp(finite(line[i]) - finite(best[i]))
                 for i in range(size):
                     shares[row, start + i] = np.float32(1) / max(total[i], np.float32(1))
 
@@ -40,16 +41,19 @@ def label_mixed(
 ) -> None:
     """The same of any taps. A piece goes from one of `starts` to the next, and `cells` has its first score.
 
-    Where most pieces are mixed, that is, have different labels at their corners, all are interpolated, and the lower of two rows
-    of scores serves as the upper one of the next two. Where few are, these alone, and of the classes only those that can win.
+    Where many pieces are mixed, that is, have different labels at their corners, all are interpolated, and the lower of two rows
+    of scores serves as the upper one of the next two. Where few are, these alone, and of the classes only those that can win; to
+    find them costs as much as some rows of pixels, so the fewer rows there are between two rows of scores, the sooner it is all.
     """
     classes, height, width = scores.shape
+    scores = finite_scores(scores, row_first[y:stop].min(), min(row_first[y:stop].max() + 2, height))
     longest = 1
     for piece in range(len(cells)):
         longest = max(longest, starts[piece + 1] - starts[piece])
-    many = max(1, BLOCK // longest)
+    many = -(-len(cells) // max(1, round(len(cells) * longest / BLOCK)))  # even blocks, for a last one of few takes as long
     coarse, known = np.empty((2, width), np.uint8), np.empty(2, np.int64)  # labels of rows of scores, and of which
     wide, held = np.empty((2, classes, many * longest), np.float32), np.empty(2, np.int64)  # rows interpolated along columns
+    left, right = np.empty(many, np.float32), np.empty(many, np.float32)
     chosen, kept = np.empty(many, np.int32), np.empty(classes, np.uint8)  # pieces; classes
     corners, bar = np.empty((classes, 4, many), np.float32), np.empty(many, np.float32)
     lefts, rights, pixels = np.empty(many, np.uintp), np.empty(many, np.uintp), np.empty(many * longest, np.uintp)
@@ -59,7 +63,7 @@ def label_mixed(
         finish = min(begin + many, len(cells))
         low, high = cells[begin], min(cells[finish - 1] + 2, width)
         known[0] = known[1] = held[0] = held[1] = -1
-        all_chosen = False
+        all_chosen = even = False
         top = y
         while top < stop:  # the rows between the same two rows of scores
             above = np.int64(row_first[top])
@@ -76,25 +80,29 @@ def label_mixed(
                         choose(scores, row, low, high - low, best, coarse[row % 2, low:])
                 count = 0
                 for piece in range(begin, finish):
-                    left, right = cells[piece], min(cells[piece] + 1, width - 1)
-                    if up[left] != up[right] or up[left] != down[left] or up[left] != down[right]:
+                    x, x_next = cells[piece], min(cells[piece] + 1, width - 1)
+                    if up[x] != up[x_next] or up[x] != down[x] or up[x] != down[x_next]:
                         chosen[count] = piece
                         count += 1
-            if 8 * count > 7 * (finish - begin):
+            if (bottom - top + 3) * count > (bottom - top) * (finish - begin):
                 if not all_chosen:
                     all_chosen = True
                     count = finish - begin
                     for i in range(count):
                         chosen[i] = begin + i
                     lay_out(chosen, count, longest, starts, cells, share, width, lefts, rights, pixels, weights)
+                    even = in_a_row(lefts, rights, count)
                 count, slots = finish - begin, classes
                 for row in range(above, below + 1):
                     if held[row % 2] != row:
                         held[row % 2] = row
                         for k in range(classes):
                             kept[k] = k
-                            gather(scores[k, row], lefts, rights, count, corners[k, 0], corners[k, 1])
-                            widen(corners[k, 0], corners[k, 1], weights, longest, count, wide[row % 2, k])
+                            if even:
+                                copy(scores[k, row], lefts, rights, count, left, right)
+                            else:
+                                gather(scores[k, row], lefts, rights, count, left, right)
+                            widen(left, right, weights, longest, count, wide[row % 2, k])
             else:
                 all_chosen = False
                 held[0] = held[1] = -1
@@ -137,6 +145,30 @@ def label_mixed(
             top = bottom
 
 
+def finite_scores(scores: Any, low: int, high: int) -> Any:
+    """The scores, if the rows from `low` to `high` are all finite; if not, these rows made so, and nothing in the others."""
+    found = True
+    for k in range(len(scores)):
+        for row in range(low, high):
+            line = scores[k, row]
+            for i in range(len(line)):
+                found &= abs(line[i]) < np.inf
+    if found:
+        return scores
+    made = np.empty_like(scores)
+    for k in range(len(scores)):
+        for row in range(low, high):
+            for i in range(scores.shape[2]):
+                made[k, row, i] = finite(scores[k, row, i])
+    return made
+
+
+def finite(score: Any) -> Any:
+    large = np.float32(LARGE)
+    score = score if score > -large else -large  # nan too
+    return score if score < large else large
+
+
 def lay_out(
     chosen: Any, count: int, longest: int, starts: Any, cells: Any, share: Any, width: int,
     lefts: Any, rights: Any, pixels: Any, weights: Any,
@@ -157,15 +189,32 @@ def gather(line: Any, lefts: Any, rights: Any, count: int, left: Any, right: Any
         right[i] = line[rights[i]]
 
 
+def in_a_row(lefts: Any, rights: Any, count: int) -> bool:
+    """Whether all pieces but the first and the last lie between one score and the next, one after the other."""
+    found = count > 2
+    for i in range(1, count - 1):
+        found &= (lefts[i] == lefts[1] + np.uintp(i - 1)) & (rights[i] == lefts[i] + np.uintp(1))
+    return found
+
+
+def copy(line: Any, lefts: Any, rights: Any, count: int, left: Any, right: Any) -> None:
+    """`gather` of pieces in a row, where most scores need not be looked up."""
+    inner = line[lefts[1] : lefts[1] + np.uintp(count - 1)]
+    for i in range(len(inner) - 1):
+        left[i + 1], right[i + 1] = inner[i], inner[i + 1]
+    left[0], right[0] = line[lefts[0]], line[rights[0]]
+    left[count - 1], right[count - 1] = line[lefts[count - 1]], line[rights[count - 1]]
+
+
 def choose(scores: Any, row: int, start: int, size: int, best: Any, label: Any) -> None:
     """The likeliest class of some scores of a row."""
     best[:size], label[:size] = -np.inf, 0
     for k in range(0, len(scores), 2):
         a, b = scores[k, row, start : start + size], scores[min(k + 1, len(scores) - 1), row, start : start + size]
         for i in range(size):
-            v, k_v = (b[i] if b[i] > a[i] else a[i]), np.uint8(k + 1 if b[i] > a[i] else k)
-            label[i] = k_v if v > best[i] else label[i]
-            best[i] = v if v > best[i] else best[i]
+            v, k_v = (a[i] if a[i] > best[i] else best[i]), (np.uint8(k) if a[i] > best[i] else label[i])  # nan is never ahead
+            label[i] = np.uint8(k + 1) if b[i] > v else k_v
+            best[i] = b[i] if b[i] > v else v
 
 
 def raise_bar(corners: Any, count: int, bar: Any) -> None:
@@ -187,12 +236,9 @@ def reaches(corners: Any, count: int, bar: Any) -> bool:
 
 
 def widen(left: Any, right: Any, weights: Any, longest: int, count: int, line: Any) -> None:
-    size = longest * count
-    a, b = weights[0, :size].reshape(longest, count), weights[1, :size].reshape(longest, count)
-    target = line[:size].reshape(longest, count)
     for j in range(longest):
         for i in range(count):
-            target[j, i] = left[i] * a[j, i] + right[i] * b[j, i]
+            line[j * count + i] = left[i] * weights[0, j * count + i] + right[i] * weights[1, j * count + i]
 
 
 def blend_four(
@@ -241,7 +287,8 @@ def compiled(plain: bool, layout: Literal["C", "A"]) -> Callable[..., None]:
     import numba
     from numba.extending import register_jitable
 
-    for part in (choose, lay_out, gather, raise_bar, reaches, widen, blend_four, add_exp, small_exp):
+    for part in (finite_scores, finite, lay_out, in_a_row, gather, copy, choose, raise_bar, reaches, widen, blend_four, add_exp,
+                 small_exp):  # fmt: skip
         register_jitable(part)
     scores, numbers, floats = numba.types.Array(numba.float32, 3, layout), numba.int32[::1], numba.float32[::1]
     results = (numba.int64, numba.int64, numba.uint8[:, ::1], numba.float32[:, ::1])
