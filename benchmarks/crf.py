@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from harness import arguments, command_line, compare, summarize, write_record
 
-from segue.benchmark import peak_memory
 from segue.crf import CRFS, DenseCRF
 from segue.data.streets import Streets
 from segue.labels import IGNORE
+from segue.peaks import peak_memory
 
 CLASSES = 21
 SIZE = (513, 513)

@@ -12,6 +12,7 @@ import PIL.Image
 import pytest
 import torch
 
+from segue.cli import main
 from segue.data.camvid import CAMVID
 from segue.recipes import Recipe, get_recipe
 
@@ -66,6 +67,16 @@ def as_arguments(recipe: Recipe) -> list[str]:
         for name, value in values.items()
         for argument in (f"--{name.replace('_', '-')}", *(map(str, value) if isinstance(value, tuple) else [str(value)]))
     ]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
+    """The command line in this process; gives its exit status."""
+    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
+    try:
+        main()
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
 
 
 def start_segue(*args: object, **env: str) -> subprocess.Popen[str]:

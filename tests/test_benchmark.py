@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import call
 
 from segue import Labels, create_model, save_checkpoint
-from segue.benchmark import Timing, multiply_adds, network_of, parse_size, peak_gflops, peak_memory, time_engine
+from segue.benchmark import Timing, multiply_adds, network_of, parse_size, peak_gflops, time_engine
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.cli.benchmark import time_model
+from segue.peaks import peak_memory
 from segue.provenance import describe_machine
 
 ROOT = Path(__file__).parents[1]
@@ -47,12 +48,7 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def segue_benchmark(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["segue", "benchmark", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return call(monkeypatch, "benchmark", *args)
 
 
 # segue benchmark

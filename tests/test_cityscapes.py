@@ -6,7 +6,6 @@ import json
 import math
 import pickle
 import re
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from conftest import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.data.cityscapes import CITYSCAPES, CLASS_IDS, LABEL_IDS, Cityscapes
 from segue.evaluation import evaluate
 from segue.images import read_image, read_mask
@@ -225,15 +224,6 @@ def root(tmp_path: Path) -> Path:
         save(tmp_path / "gtFine" / "val" / f"{place}_gtFine_labelIds.png", truth)
         save(tmp_path / "gtFine" / "val" / f"{place}_gtFine_instanceIds.png", instances)
     return tmp_path
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def printed_rows(text: str) -> list[tuple[str, str, str]]:

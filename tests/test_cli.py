@@ -8,25 +8,14 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from conftest import as_arguments, run_segue, tiny_recipe
+from conftest import as_arguments, call, run_segue, tiny_recipe
 
 from segue import Labels, create_model, save_checkpoint
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.cli.console import print_table
 from segue.data.camvid import CAMVID
 from segue.images import read_image, read_mask, write_image
 from segue.recipes import Recipe
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    """The command line in this process; gives its exit status."""
-    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture
@@ -45,11 +34,27 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
-def test_help_is_quick_and_loads_no_torch() -> None:
-    code = "import sys; sys.argv = ['segue', '--help']; import segue.cli; segue.cli.main(); print('torch' in sys.modules)"
+def test_help_loads_nothing_that_is_slow() -> None:
+    slow = "{'torch', 'numba', 'cv2', 'numpy', 'PIL'}"
+    code = f"import sys; sys.argv = ['segue', '--help']; import segue.cli; segue.cli.main(); print({slow} & set(sys.modules))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "segue COMMAND" in result.stdout
-    assert result.stdout.endswith("False\n")
+    assert result.stdout.endswith("set()\n")
+
+
+def test_the_help_of_a_command_loads_no_torch() -> None:
+    code = """
+import contextlib, sys
+from segue.cli import COMMANDS, main
+for name in COMMANDS:
+    sys.argv = ["segue", name, "--help"]
+    with contextlib.suppress(SystemExit):
+        main()
+    if "torch" in sys.modules:
+        sys.exit(f"{name} loads torch")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_import_segue_loads_neither_lightning_nor_torch() -> None:

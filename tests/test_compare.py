@@ -1,12 +1,11 @@
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import call as call_segue
 
-from segue.cli import main
 from segue.metrics import ImageMatrices, compare
 from segue.report.comparison import BETTER, WORSE, comparison_table, draw_comparison
 
@@ -155,12 +154,7 @@ def write_record(folder: Path, matrices: ImageMatrices | None, data: str = "camv
 
 def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
     monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys, "argv", ["segue", "compare", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return call_segue(monkeypatch, "compare", *args)
 
 
 @pytest.fixture

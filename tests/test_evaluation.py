@@ -10,11 +10,10 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
-from conftest import start_segue, write_camvid
+from conftest import call, start_segue, write_camvid
 
 from segue import ConfusionMatrix, Labels, Predictor, create_dataset, create_model, evaluate, save_checkpoint
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.data.camvid import CAMVID
 from segue.data.samples import Samples
 from segue.evaluation import SCORERS, create_scorers, evaluate_images, predict_sample
@@ -203,15 +202,6 @@ def test_a_file_cut_off_or_missing_is_named(tmp_path: Path) -> None:
 
 
 # ---- the command, in one process and in several
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,6 @@ import io
 import json
 import shutil
 import signal
-import sys
 import threading
 import time
 import zipfile
@@ -15,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+from conftest import call as call_segue
 from conftest import start_segue, write_camvid
 from local_server import File, Server, pack_tar, pack_zip, serve
 
-from segue.cli import main
 from segue.data import DATASETS, DRAWN
 from segue.data.archives import SOURCES, Archive, Source
 from segue.data.fetch import OWN, fetch
@@ -105,12 +104,7 @@ def sha256(content: bytes) -> str:
 
 def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
     """The command line in this process; gives its exit status."""
-    monkeypatch.setattr(sys, "argv", ["segue", "data", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
+    return call_segue(monkeypatch, "data", *args)
 
 
 class TestCommand:

@@ -1,4 +1,3 @@
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,13 +5,12 @@ import PIL.Image
 import pytest
 import tifffile
 import torch
-from conftest import write_camvid
+from conftest import call, write_camvid
 from torch import Tensor
 from torch.nn import Conv2d
 
 from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.inference import Normalize
 from segue.recipes import Recipe
 
@@ -139,16 +137,6 @@ def test_monte_carlo_dropout_is_sure_where_dropout_changes_nothing() -> None:
     assert not any(module.training for module in network.network.modules())
     with pytest.raises(ValueError, match="bayesian_segnet"):
         predictor().sampled(image)
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    """The command line in this process; gives its exit status."""
-    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def test_a_fourth_channel_is_not_taken_for_depth(

@@ -3,9 +3,6 @@
 import copy
 import importlib
 import json
-import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,29 +11,19 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from conftest import write_camvid
+from conftest import call, write_camvid
 
 from segue import create_model, save_checkpoint
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.data.camvid import CAMVID
 from segue.data.cityscapes import CLASS_IDS, Cityscapes
 from segue.data.label_maps import LabelMaps
 from segue.data.samples import DataError
-from segue.evaluation import Scorer, create_scorers, evaluate_files, in_order
+from segue.evaluation import Scorer, create_scorers, evaluate_files
 from segue.metrics import ImageMatrices
 
 SIZE = (24, 40)
 FRAMES = ("aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "ulm/ulm_000002_000019", "ulm/ulm_000003_000019")
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 def save(path: Path, array: np.ndarray, **options: Any) -> Path:
@@ -218,33 +205,6 @@ def test_images_with_equal_names_are_told_apart_by_their_folders(tmp_path: Path)
     (tmp_path / "out/x/a/1.png").rename(tmp_path / "out/1.png")
     with pytest.raises(DataError, match=r"out/1\.png may be of any of 2 images, such as .*a/1\.png; put it in a folder"):
         LabelMaps(tmp_path / "out", Films(), "train")
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_results_keep_their_order_and_few_are_made_ahead(threads: int) -> None:
-    made: list[int] = []
-
-    def slow_first(number: int) -> int:
-        time.sleep(0.02 if number % 3 == 0 else 0)
-        made.append(number)
-        return number
-
-    for count, number in enumerate(in_order(slow_first, range(20), threads)):
-        assert number == count
-        assert len(made) <= count + 2 * threads
-    assert sorted(made) == [*range(20)]
-    assert [*in_order(slow_first, [], threads)] == []
-
-
-def test_what_is_stopped_reads_no_more() -> None:
-    made: list[int] = []
-    results = in_order(lambda number: (made.append(number), threading.Event().wait(0.01)), range(1000), 2)
-    next(results)
-    results.close()  # type: ignore[attr-defined]
-    assert len(made) <= 4
-    fails = in_order(lambda number: 1 // (number - 3), range(1000), 2)
-    with pytest.raises(ZeroDivisionError):
-        list(fails)
 
 
 # ---- the command

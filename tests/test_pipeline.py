@@ -9,12 +9,31 @@ from segue import pipeline
 from segue.pipeline import ordered
 
 
-def test_results_come_in_the_order_of_the_items_though_threads_finish_otherwise() -> None:
-    def slow_first(item: int) -> int:
-        time.sleep(0.02 if item % 3 == 0 else 0)
-        return item * item
+@pytest.mark.parametrize("threads", [1, 2, 3, 5])
+def test_results_keep_their_order_and_few_are_made_ahead(threads: int) -> None:
+    made: list[int] = []
 
-    assert list(ordered(slow_first, range(20), threads=3, waiting=6)) == [item * item for item in range(20)]
+    def slow_first(number: int) -> int:
+        time.sleep(0.02 if number % 3 == 0 else 0)
+        made.append(number)
+        return number * number
+
+    for count, square in enumerate(ordered(slow_first, range(20), threads, 2 * threads)):
+        assert square == count * count
+        assert len(made) <= count + 2 * threads
+    assert sorted(made) == [*range(20)]
+    assert [*ordered(slow_first, [], threads, 2 * threads)] == []
+
+
+def test_what_is_stopped_reads_no_more() -> None:
+    made: list[int] = []
+    results = ordered(lambda number: (made.append(number), threading.Event().wait(0.01)), range(1000), 2, 4)
+    next(results)
+    results.close()
+    assert len(made) <= 4
+    fails = ordered(lambda number: 1 // (number - 3), range(1000), 2, 4)
+    with pytest.raises(ZeroDivisionError):
+        list(fails)
 
 
 def test_items_are_worked_on_while_the_caller_does_something_else() -> None:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ import PIL.Image
 import pytest
 import tifffile
 import torch
+from conftest import call as call_segue
 from torch import Tensor
 
 from segue import Labels, Predictor, create_model, load_checkpoint, save_checkpoint
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.images import read_image, read_mask
 from segue.labelling import label_files
 from segue.report.sheet import overlay
@@ -53,15 +54,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     save_checkpoint(tmp_path / "enet", create_model("enet", 2), Card("enet", LABELS))
     monkeypatch.chdir(tmp_path)
 
-    def run(*args: object) -> int:
-        monkeypatch.setattr(sys, "argv", ["segue", "predict", "enet", *map(str, args)])
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0)
-        return 0
-
-    return run
+    return partial(call_segue, monkeypatch, "predict", "enet")
 
 
 class TestLabelFiles:

@@ -1,7 +1,7 @@
 import struct
-import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import call as call_segue
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segue import Labels, Predictor, create_model, save_checkpoint
 from segue.checkpoint import Card
-from segue.cli import main
 from segue.inputs import plan_videos
 from segue.video import Footage, VideoError, is_video, label_video, public_name, video_stem
 
@@ -292,15 +292,7 @@ class TestCommand:
         save_checkpoint(tmp_path / "enet", create_model("enet", 2), Card("enet", LABELS))
         monkeypatch.chdir(tmp_path)
 
-        def run(*args: object) -> int:
-            monkeypatch.setattr(sys, "argv", ["segue", "predict", "enet", *map(str, args)])
-            try:
-                main()
-            except SystemExit as end:
-                return int(end.code or 0)
-            return 0
-
-        return run
+        return partial(call_segue, monkeypatch, "predict", "enet")
 
     def test_videos_and_photos_are_labelled_by_one_command(
         self, call: Callable[..., int], drive: Path, capsys: pytest.CaptureFixture[str]
@@ -347,14 +339,15 @@ class TestCommand:
         assert "drive.mp4 is damaged: it says that it has 40 frames" in capsys.readouterr().err
         assert call(drive, "--frames", 7) == 0
 
-    def test_ctrl_c_ends_a_video_with_the_status_of_an_interrupt_and_a_camera_with_that_of_success(
+    def test_ctrl_c_ends_a_video_with_the_status_of_an_interrupt_and_what_is_live_with_that_of_success(
         self, call: Callable[..., int], drive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         footage = Footage(7, 0, 1.0, stopped=True)
         monkeypatch.setattr("segue.video.label_video", lambda *args: footage)
         assert call(drive) == 130
         assert call("camera:0") == 0
-        assert capsys.readouterr().out.count("7 frames in 1.0 s, 7.0 frames/s") == 2
+        assert call("rtsp://host/live") == 0
+        assert capsys.readouterr().out.count("7 frames in 1.0 s, 7.0 frames/s") == 3
 
     @pytest.mark.parametrize(
         ("args", "message"),

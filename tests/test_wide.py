@@ -16,12 +16,12 @@ import PIL.Image
 import pytest
 import tifffile
 import torch
+from conftest import call
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from segue import Labels, Predictor, create_model, evaluate, save_checkpoint, train
 from segue.checkpoint import Card, load_checkpoint
-from segue.cli import main
 from segue.data.folder import Folder
 from segue.data.loading import TrainingSamples, training_loader
 from segue.data.samples import DataError, check_samples
@@ -418,7 +418,7 @@ class TestPictures:
 
 RECIPE = Recipe(
     "fusionnet", "folder", epochs=2, batch_size=4, learning_rate=0.02, options={"width": 4}, crop=(32, 32),
-    jitter=0.1, scale=(0.8, 1.2), mean=(0.5,) * 5, std=(0.2,) * 5, workers=0,
+    jitter=0.1, scale=(0.8, 1.2), mean=(0.5,) * 5, std=(0.2,) * 5, workers=0, memory_format="channels_first",
 )  # fmt: skip
 
 
@@ -432,15 +432,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train(replace(RECIPE, root=str(root), epochs=6), tmp_path_factory.mktemp("runs") / "wide")
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
-    try:
-        main()
-    except SystemExit as end:
-        return int(end.code or 0)
-    return 0
 
 
 class TestTraining:

@@ -1,11 +1,8 @@
 """How long a prediction takes on the machine at hand, where the time goes, and how far from the machine's limit that is."""
 
-import ctypes
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +21,7 @@ from segue.images import Raster
 from segue.inference import Predictor
 from segue.labels import IGNORE, Labels
 from segue.models import MODELS, create_model, list_models
+from segue.peaks import peak_memory
 from segue.suggest import did_you_mean
 
 INCLUDED = (
@@ -174,30 +172,6 @@ def multiply_adds(network: nn.Module, x: Tensor) -> int:
     finally:
         network.train(was_training)
     return counter.get_total_flops() // 2
-
-
-def peak_memory(function: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes at the peak of a call above those held before it; None on a CPU whose system is not Linux."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        function()
-        return torch.cuda.max_memory_allocated(device) - before
-    status = Path("/proc/self/status")
-    with suppress(OSError, AttributeError):  # of other systems than Linux
-        ctypes.CDLL(None).malloc_trim(0)  # give back what is free, or it would serve the call unseen
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = peak_of(status.read_text())
-    except OSError:
-        function()
-        return None
-    function()
-    return peak_of(status.read_text()) - before
-
-
-def peak_of(status: str) -> int:
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 @cache

@@ -123,10 +123,8 @@ def read_card(folder: Path) -> tuple[Card, str]:
                 f"use the segue that wrote it, {fields.get('segue', 'unknown')}"
             )
         names = [name for name in Card.__dataclass_fields__ if name not in ("labels", "mean", "std", "depth")]
-        rgbd = fields["in_channels"] == 4 and fields["recipe"].get("data") in (
-            "nyuv2",
-            "sunrgbd",
-        )  # said before cards had `depth`
+        # what told it before cards had `depth`
+        rgbd = fields["in_channels"] == 4 and fields["recipe"].get("data") in ("nyuv2", "sunrgbd")
         card = Card(
             labels=Labels.from_json(fields["labels"]),
             mean=tuple(fields["mean"]),

@@ -1,12 +1,11 @@
 """One confusion matrix over a split, through the predictor that ships: the score reported is the score shipped."""
 
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self
 
 import torch
 
@@ -17,10 +16,8 @@ from segue.inference import Confidence, Predictor
 from segue.labels import Mask
 from segue.metrics import ConfusionMatrix, ImageMatrices
 from segue.metrics.confusion import compiled_count
+from segue.pipeline import ordered
 from segue.relabel import compiled_rename
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 SCORERS = {
     "cells": "segue.metrics.instances:InstanceScorer",
@@ -150,8 +147,8 @@ def evaluate_files(
 
     for compile_once in (compiled_unfilter, compiled_rename, compiled_count):  # before all threads ask for them
         compile_once()
-    indices = range(len(samples))
-    counted = in_order(count, indices, torch.get_num_threads())
+    indices, threads = range(len(samples)), torch.get_num_threads()
+    counted = ordered(count, indices, threads, waiting=2 * threads)
     for index, (sample, prediction) in zip(progress(indices), counted, strict=True):
         for scorer in scorers:
             scorer.update(index, sample, prediction, None)
@@ -192,19 +189,4 @@ def check_labels(predictor: Predictor, samples: Samples) -> None:
 
 def read_ahead(samples: Samples, indices: Iterable[int]) -> Iterator[Sample]:
     """The samples of these numbers in their order, the next one being read while one is in use."""
-    return in_order(samples.__getitem__, indices, 1)
-
-
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """What the function gives for the items, in their order, made ahead by several threads; twice as many are kept at most."""
-    coming: deque[Future[Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        try:
-            for item in items:
-                coming.append(pool.submit(function, item))
-                if len(coming) == 2 * threads:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    return ordered(samples.__getitem__, indices, threads=1, waiting=2)

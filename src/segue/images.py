@@ -22,6 +22,7 @@ Raster = NDArray[np.uint8 | np.uint16 | np.float32]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TYPES = (np.uint8, np.uint16, np.float32)
+WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}  # the number that stands for 1 in images of each type
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a file begins; + is BigTIFF
 PNG = b"\x89PNG\r\n\x1a\n"
 ROOM = 2**26  # bytes of an image that are taken on trust; beyond, a file must have a 2000th of what its header promises
@@ -84,7 +85,19 @@ def find_fault(image: NDArray[Any], channels: int = 0) -> str:
 
 def white(image: NDArray[Any]) -> float:
     """The number that stands for 1 in images of this type."""
-    return {"uint8": 255.0, "uint16": 65535.0}.get(image.dtype.name, 1.0)
+    return WHITE.get(image.dtype.name, 1.0)
+
+
+def to_planes(image: Raster) -> Raster:
+    """A copy of the image as (C, H, W)."""
+    import cv2
+
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    if 1 < len(planes) < 5:
+        cv2.split(image, list(planes))  # a tenth of the time
+    else:
+        planes[:] = image.transpose(2, 0, 1)
+    return planes
 
 
 def read_mask(path: str | Path) -> Mask:
@@ -146,17 +159,10 @@ def read_tiff(path: str | Path) -> NDArray[Any]:
 
     try:
         with tifffile.TiffFile(path) as file:
-            check_chain(path, file)
-            whole: list[Any] = list(file.pages)
-            pages = [page for page in whole if not page.is_reduced and not page.is_mask]  # smaller copies, transparency
+            pages = usable_pages(path, file)
             first = pages[0]
             if len(pages) == 1 and first.photometric == tifffile.PHOTOMETRIC.PALETTE:
                 return read_picture(path)
-            if len({(page.shape, page.dtype) for page in pages}) > 1 or (len(pages) > 1 and first.axes != "YX"):
-                shapes = ", ".join(f"{page.shape} {page.dtype}" for page in pages[:3])
-                raise ImageError(
-                    f"{path} has pages of {shapes} and so on; they must be alike, each one channel, or else one page"
-                )
             check_extent(path, file.filehandle.size, pages)
             array = np.dstack([page.asarray() for page in pages]) if len(pages) > 1 else first.asarray()
             orientation = first.tags.get("Orientation")
@@ -164,18 +170,39 @@ def read_tiff(path: str | Path) -> NDArray[Any]:
     except ImageError:
         raise
     except Exception as error:  # a damaged TIFF can raise anything
-        if "imagecodecs" in str(error):
-            raise ImageError(
-                f"{path} cannot be read here: {error}: pip install imagecodecs; or save it with deflate or without compression"
-            ) from None
+        check_codec(path, error)
         raise ImageError(f"{path} cannot be read as an image: {error or type(error).__name__}") from None
-    if first.axes not in ("YX", "YXS", "SYX") or array.shape[: len(first.shape)] != first.shape:
-        raise ImageError(f"{path} has the axes {first.axes} of the lengths {first.shape}; it must be one image, not a volume")
+    if array.shape[: len(first.shape)] != first.shape:
+        raise ImageError(f"{path} is decoded to the lengths {array.shape}, but its tags say {first.shape}; save it anew")
     if first.axes == "SYX":
         array = array.transpose(1, 2, 0)
     if inverted and array.dtype in (np.uint8, np.bool_):
         array = ~array
     return turn_upright(array, orientation.value if orientation else 1)
+
+
+def usable_pages(path: str | Path, file: Any) -> list[Any]:
+    """The pages of a tifffile.TiffFile that hold the image's channels, without smaller copies and transparency.
+
+    ImageError if they are no one image: one page, or pages of one channel that are alike.
+    """
+    check_chain(path, file)
+    pages = [page for page in list(file.pages) if not page.is_reduced and not page.is_mask]
+    first = pages[0]
+    if len({(page.shape, page.dtype) for page in pages}) > 1 or (len(pages) > 1 and first.axes != "YX"):
+        shapes = ", ".join(f"{page.shape} {page.dtype}" for page in pages[:3])
+        raise ImageError(f"{path} has pages of {shapes} and so on; they must be alike, each one channel, or else one page")
+    if first.axes not in ("YX", "YXS", "SYX"):
+        raise ImageError(f"{path} has the axes {first.axes} of the lengths {first.shape}; it must be one image, not a volume")
+    return pages
+
+
+def check_codec(path: str | Path, error: Exception) -> None:
+    """ImageError with the way out if tifffile could not decode this because a package is missing."""
+    if "imagecodecs" in str(error):
+        raise ImageError(
+            f"{path} cannot be read here: {error}: pip install imagecodecs; or save it with deflate or without compression"
+        ) from None
 
 
 def check_chain(path: str | Path, file: Any) -> None:
@@ -280,12 +307,17 @@ def opened(path: str | Path) -> Iterator[PIL.Image.Image]:
     # A file, not its path: Pillow maps plain TIFFs into memory by that, and turns those wrongly.
     with explained(path), Path(path).open("rb") as data, PIL.Image.open(data) as file:
         size = os.fstat(data.fileno()).st_size
-        if file.width * file.height * len(file.getbands()) > ROOM + 2000 * size:
-            raise ImageError(
-                f"{path} says it is {file.width} x {file.height} pixels (width x height), but has {size} bytes, too few for "
-                "that: it is cut short or damaged; copy it again"
-            )
+        check_promise(path, file.width, file.height, file.width * file.height * len(file.getbands()), size)
         yield file
+
+
+def check_promise(path: str | Path, width: int, height: int, needed: int, size: int) -> None:
+    """ImageError if a file of `size` bytes cannot have the pixels that its header promises, which take `needed` bytes."""
+    if needed > ROOM + 2000 * size:
+        raise ImageError(
+            f"{path} says it is {width} x {height} pixels (width x height), but has {size} bytes, too few for that: it is cut "
+            "short or damaged; copy it again"
+        )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segue.checkpoint import Card, load_checkpoint
 from segue.engines import create_engine
-from segue.images import Raster, find_fault
+from segue.images import Raster, find_fault, to_planes
 from segue.labels import Labels, Mask
 from segue.layers import SegmentationModel, pad_to_multiple
 from segue.upsampling import Taps, taps, upsample, upsample_argmax, upsample_confident
@@ -45,7 +45,7 @@ class Normalize(nn.Module):
             images = images.float()
         if depth is not None:
             images = torch.cat([images, white * depth], dim=1)
-        return images * (self.scale * (255 / white)) + self.offset
+        return (images * (self.scale * (255 / white))).add_(self.offset)
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Predictor:
         if the network has no dropout.
         """
         dropouts = self.check_sampling(samples)
-        x = resize_image(self.prepare(image, depth), working_size(self.short_side, *image.shape[:2]))
+        x = self.see(image, depth)
         for dropout in dropouts:
             dropout.train()
         try:
@@ -219,6 +219,10 @@ class Predictor:
             views.append(Scores(scores.values, scores.rows, scores.columns[::-1]) if mirrored else scores)
         return views
 
+    def see(self, image: Raster, depth: NDArray[np.float32] | None = None) -> Tensor:
+        """An image as the network sees it where it is seen once: normalised, at the working size, (1, C, h, w)."""
+        return resize_image(self.prepare(image, depth), working_size(self.short_side, *image.shape[:2]))
+
     def check_sampling(self, samples: int) -> list[nn.Module]:
         """The network's layers of dropout; ValueError if it has none, or if there are too few samples."""
         modules = self.network.modules() if isinstance(self.network, nn.Module) else []
@@ -245,7 +249,7 @@ class Predictor:
             raise ValueError(f"image has {fault}{hint}")
         if depth is not None and depth.shape != image.shape[:2]:
             raise ValueError(f"depth has the shape {depth.shape}; it must be {image.shape[:2]}, one number for each pixel")
-        x = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))[None].to(self.device)
+        x = torch.from_numpy(to_planes(image))[None].to(self.device)
         metres = None if depth is None else torch.tensor(depth, dtype=torch.float32, device=self.device)[None, None]
         return self.normalize(x, metres)
 

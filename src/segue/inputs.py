@@ -1,11 +1,12 @@
 """What there is to label, and where the results go."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from segue.data.cityscapes import submission_name
 from segue.images import IMAGE_SUFFIXES
+from segue.labelling import beside
 from segue.video import CODECS, VIDEO_SUFFIXES, is_live, video_stem
 
 
@@ -39,8 +40,9 @@ def plan_images(inputs: Sequence[Path], out: Path, submission: bool = False) -> 
     check_folder(out)
     targets: dict[Path, Path] = {}
     for path in inputs:
-        check_pictures(path)
-        for source in images_in(path, out) if path.is_dir() else [path]:
+        files = files_in(path, out) if path.is_dir() else [path]
+        check_pictures(files)
+        for source in only_images(path, files) if path.is_dir() else files:
             inside = source.relative_to(path).parent if path.is_dir() else Path()
             targets[source] = out / (submission_name(source) if submission else inside / f"{source.stem}.png")
     if not targets:
@@ -48,7 +50,7 @@ def plan_images(inputs: Sequence[Path], out: Path, submission: bool = False) -> 
     owners: dict[Path, Path] = {}
     sources = {source.resolve() for source in targets}
     for source, target in targets.items():
-        for written in (target, target.with_name(f"{target.stem}_overlay.jpg")):
+        for written in (target, beside(target, "overlay")):
             if written.resolve() in sources:
                 raise ValueError(f"{written} is one of the images, and would be overwritten; choose another --out")
         if target in owners:
@@ -66,9 +68,15 @@ def check_folder(out: Path) -> None:
             return
 
 
-def check_pictures(path: Path) -> None:
-    """ValueError for a volume or a .mat, and for a folder that has such files and no images."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+def files_in(folder: Path, out: Path) -> list[Path]:
+    """The files in a folder and the folders in it, in the order of their names; those in `out` only if that is the folder."""
+    home, place = folder.resolve(), out.resolve()
+    results = folder / place.relative_to(home) if home in place.parents else None
+    return sorted(path for path in folder.rglob("*") if path.is_file() and results not in path.parents)
+
+
+def check_pictures(files: Sequence[Path]) -> None:
+    """ValueError if there are volumes or .mat files among these, and no images."""
     others = [file for file in files if file.name.lower().endswith((".nii", ".nii.gz", ".mat"))]
     if others and not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
         raise ValueError(
@@ -77,13 +85,9 @@ def check_pictures(path: Path) -> None:
         )
 
 
-def images_in(folder: Path, out: Path) -> Iterator[Path]:
-    """The images in a folder and the folders in it but `out`, by their suffix; how many other files there are is told."""
-    inside_out = folder.resolve() != out.resolve()
-    files = sorted(
-        path for path in folder.rglob("*") if path.is_file() and not (inside_out and out.resolve() in path.resolve().parents)
-    )
+def only_images(folder: Path, files: Sequence[Path]) -> list[Path]:
+    """Those of a folder's files that are images by their suffix; how many others there are is told."""
     others = [path for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
     if others:
         print(f"{folder}: {len(others)} files are no images by their names, such as {others[0].name}", file=sys.stderr)
-    yield from (path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def label_files(
         for path in (target, *(beside(target, kind) for kind in kinds)):
             check_target(path, sources)
 
+    identity = cache(partial(identify, predictor))  # which takes a while
+
     def read(photo: Photo) -> Photo:
         if not photo.tiled:
             try:
@@ -122,7 +125,7 @@ def label_files(
             predictor,
             photo.source,
             photo.target,
-            identity=identify(predictor),
+            identity=identity(),
             progress=lambda share: progress(photo.source, share),
         )
 

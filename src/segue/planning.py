@@ -154,7 +154,7 @@ def plan(recipe: Recipe, devices: int = 1, train_data: Dataset[Any] | None = Non
         pass_seconds=max(few_seconds + (images - few) * per_image_seconds, few_seconds * min(1, images / few)),
         image_seconds=image_seconds, evaluation_seconds=evaluation, format_seconds=formats, memory_format=chosen,
         images=len(train_data), evaluated=len(val_data),  # type: ignore[arg-type]
-        cache=kept, is_cached=will_cache(recipe, train_data, kept), disk=3 * weights + state + max(weights, weights + state),
+        cache=kept, is_cached=will_cache(recipe, train_data, kept), disk=4 * weights + 2 * state,
     )  # fmt: skip
 
 
@@ -308,7 +308,7 @@ def plan_table(plan: Plan) -> list[tuple[str, str]]:
         ("parameters", f"{plan.trained:,} trained of {plan.parameters:,}"),
         ("multiply-adds of a crop", f"{plan.crop_adds / 1e9:.2f} * 10^9, {recipe.crop[0]} x {recipe.crop[1]}"),
         ("multiply-adds of an evaluation image", f"{plan.image_adds / 1e9:.2f} * 10^9"),
-        ("memory format", f"{plan.memory_format.replace('_', ' ')}" + (f" (a step: {formats})" if formats else "")),
+        ("memory format", plan.memory_format.replace("_", " ") + (f" (a step: {formats})" if formats else "")),
         ("images in a pass", f"{plan.pass_images}; passes in a step of the optimizer: {recipe.accumulate}"),
         ("memory of a step", f"{plan.peak / gb:.2f} GB; {plan.free / gb:.1f} GB are free"),
         ("largest pass that fits", largest),

@@ -6,14 +6,12 @@ Where the reach is too far for that (or endless, as behind a mean over the image
 the scores of one fade into those of the next. Upsampling and the choice of the class come once, from the joined scores.
 """
 
-import ctypes
 import math
 import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +21,7 @@ from segue.images import Raster
 from segue.inference import Predictor
 from segue.labels import Mask
 from segue.layers import SegmentationModel, pad_to_multiple
+from segue.peaks import peak_memory
 from segue.upsampling import Taps, taps, upsample_argmax
 
 PERIODS = (16, 32, 64)  # one of them is that of a network that names no stride
@@ -56,6 +55,7 @@ class Traits:
 
 
 KNOWN: weakref.WeakKeyDictionary[nn.Module, Traits] = weakref.WeakKeyDictionary()
+MEASURED: weakref.WeakKeyDictionary[Predictor, float] = weakref.WeakKeyDictionary()  # see `measure`
 
 
 @torch.inference_mode()
@@ -208,7 +208,7 @@ def make_plan(predictor: Predictor, height: int, width: int, tile: tuple[int, in
         raise ValueError("this network takes depth beside the image, which tiles do not; label the image whole, in Python")
     if predictor.views != [(1.0, False)]:
         raise ValueError("tiles are seen at the image's own size alone; leave out scales and flip, or label the image whole")
-    traits = traits_of(predictor)
+    traits = examine(predictor.network, predictor.channels, predictor.device)
     if tile is None:
         tile = choose_tile(predictor, traits, height, width, row_bytes)
     tall, wide = (max(side // traits.period, 4) * traits.period for side in tile)
@@ -226,7 +226,7 @@ def choose_tile(predictor: Predictor, traits: Traits, height: int, width: int, r
     if max(height, width) <= usual:
         return usual, usual
     room = ROOM if predictor.device.type == "cpu" else torch.cuda.mem_get_info(predictor.device)[0] // 2
-    bytes_each = measure(predictor, min(height, usual), min(width, usual))
+    bytes_each = measure(predictor, traits, min(height, usual), min(width, usual))
     most = min(largest, max(least, math.isqrt(int(room / bytes_each))))
     affordable = traits.reach is not None and SHARE * traits.reach <= most
     side = min(most, max(usual, 16 * (traits.reach or 0)) if affordable else blended)
@@ -235,32 +235,13 @@ def choose_tile(predictor: Predictor, traits: Traits, height: int, width: int, r
 
 
 @torch.inference_mode()
-def measure(predictor: Predictor, height: int, width: int) -> float:
-    """The bytes that each pixel of a tile takes in the network; a guess where the system does not tell."""
-    image, traits = np.zeros((height, width, predictor.channels), np.uint8), traits_of(predictor)
-    if predictor.device.type == "cuda":
-        before = torch.cuda.memory_allocated(predictor.device)
-        torch.cuda.reset_peak_memory_stats(predictor.device)
-        tile_scores(predictor, image, traits)
-        return max(1.0, (torch.cuda.max_memory_allocated(predictor.device) - before) / (height * width))
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # so that what is free is not counted as taken
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-        before = memory("VmRSS")
-        tile_scores(predictor, image, traits)
-        return max(64.0, (memory("VmHWM") - before) / (height * width))
-    except (OSError, AttributeError):
-        return BYTES
-
-
-def memory(entry: str) -> int:
-    """An entry of this process's memory, in bytes; Linux alone has it."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(entry))
-    return 1024 * int(line.split()[1])
-
-
-def traits_of(predictor: Predictor) -> Traits:
-    return examine(predictor.network, predictor.channels, predictor.device)
+def measure(predictor: Predictor, traits: Traits, height: int, width: int) -> float:
+    """The bytes that each pixel of a tile takes in the network, found on a first tile; a guess where the system does not tell."""
+    if predictor not in MEASURED:
+        image = np.zeros((height, width, predictor.channels), np.uint8)
+        taken = peak_memory(lambda: tile_scores(predictor, image, traits), predictor.device)
+        MEASURED[predictor] = BYTES if taken is None else max(64.0, taken / (height * width))
+    return MEASURED[predictor]
 
 
 def tile_scores(predictor: Predictor, image: Raster, traits: Traits) -> Tensor:
@@ -300,7 +281,7 @@ def label_bands(
 
     progress: called after each tile with the share of the image that is done.
     """
-    rows, columns, ratio = plan.rows, plan.columns, plan.traits.ratio
+    rows, columns = plan.rows, plan.columns
     begin = rows.cuts.index(top)
     joined = rows.overlap + rows.halo > 0
     below: list[Tensor | None] = [None] * len(columns)
@@ -311,7 +292,7 @@ def label_bands(
         for j in range(len(columns)):
             scores = tile_scores(predictor, band[:, columns.starts[j] : columns.stops[j]], plan.traits)
             (up, down), (near, far) = rows.kept[i], columns.kept[j]
-            check_cells(scores, rows.stops[i] - rows.starts[i], ratio, plan.traits, down)
+            check_cells(scores, rows.stops[i] - rows.starts[i], down, plan.traits)
             scores = scores[:, up:down, near:far].float()
             scores, left = join(scores, left, j + 1 == len(columns), columns, dim=2)
             scores, below[j] = join(scores, below[j], i + 1 == len(rows), rows, dim=1)
@@ -324,12 +305,13 @@ def label_bands(
             yield rows.cuts[i], labels
 
 
-def check_cells(scores: Tensor, height: int, ratio: Fraction, traits: Traits, down: int) -> None:
+def check_cells(scores: Tensor, height: int, down: int, traits: Traits) -> None:
+    """ValueError if the scores of a tile of `height` pixels are not as the traits say, or end before row `down`."""
     padded = height + (traits.plus - height) % traits.stride
-    if scores.shape[1] != (padded - traits.plus) * ratio + traits.plus or down > scores.shape[1]:
+    if scores.shape[1] != (padded - traits.plus) * traits.ratio + traits.plus or down > scores.shape[1]:
         raise ValueError(
-            f"the network gives {scores.shape[1]} rows of scores for {padded} rows of an image, where a smaller one had {ratio} "
-            "for each; such a network cannot see an image in tiles, so label it whole"
+            f"the network gives {scores.shape[1]} rows of scores for {padded} rows of an image, where a smaller one had "
+            f"{traits.ratio} for each; such a network cannot see an image in tiles, so label it whole"
         )
 
 

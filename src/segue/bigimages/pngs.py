@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segue.bigimages.sources import Source
 from segue.decoding import compiled_unfilter
-from segue.images import PNG, ROOM, ImageError
+from segue.images import PNG, ImageError, check_promise
 from segue.labels import Mask
 
 PIECE = 2**20  # bytes that are inflated or deflated at a time
@@ -33,14 +33,11 @@ def open_png(path: Path) -> Source | None:
         known = colour in SAMPLES and depth in ((8, 16) if colour in (2, 4, 6) else (1, 2, 4, 8, 16)) and not packed | filtered
         if not known or not height * width or (colour == 3 and (depth == 16 or b"PLTE" not in chunks)):
             raise ImageError(
-                f"{path} is damaged, or no PNG that is known: {width} x {height} pixels of depth {depth} and colour type {colour}"
+                f"{path} is damaged, or no PNG that is known: {width} x {height} pixels of depth {depth} and colour type "
+                f"{colour}; copy it again"
             )
         line = -(-width * SAMPLES[colour] * depth // 8)  # bytes of a row
-        if height * (line + 1) > ROOM + 2000 * path.stat().st_size:
-            raise ImageError(
-                f"{path} says it is {width} x {height} pixels (width x height), but has {path.stat().st_size} bytes, too few for "
-                "that: it is cut short or damaged; copy it again"
-            )
+        check_promise(path, width, height, height * (line + 1), path.stat().st_size)
         if interlaced:
             return None
         exif = PIL.Image.Exif()

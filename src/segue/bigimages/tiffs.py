@@ -11,7 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from segue.bigimages.sources import Source
-from segue.images import ROOM, ImageError, Raster, check_chain, to_raster
+from segue.images import ImageError, Raster, check_codec, check_promise, to_raster, usable_pages
 from segue.labels import Mask
 
 GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737)  # GeoTIFF: scale, tie points, transformation, keys and their values
@@ -49,27 +49,13 @@ def open_tiff(path: Path) -> Source:
     )  # fmt: skip
 
 
-def usable_pages(path: Path, file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
-    """The pages that hold the image's channels; smaller copies and transparency are left out."""
-    check_chain(path, file)
-    pages: list[Any] = [page for page in list(file.pages) if not page.is_reduced and not page.is_mask]  # type: ignore[union-attr]
-    first = pages[0]
-    if len({(page.shape, page.dtype) for page in pages}) > 1 or (len(pages) > 1 and first.axes != "YX"):
-        shapes = ", ".join(f"{page.shape} {page.dtype}" for page in pages[:3])
-        raise ImageError(f"{path} has pages of {shapes} and so on; they must be alike, each one channel, or else one page")
-    if first.axes not in ("YX", "YXS", "SYX"):
-        raise ImageError(f"{path} has the axes {first.axes} of the lengths {first.shape}; it must be one image, not a volume")
-    return pages
-
-
 def check_extent(path: Path, size: int, pages: list[Any]) -> None:
     """ImageError if the file is too short for its pages, or must be decoded in pieces that are too large."""
     first = pages[0]
-    if 0 in first.shape or sum(page.nbytes for page in pages) > ROOM + 2000 * size:
-        raise ImageError(
-            f"{path} says it is {first.imagewidth} x {first.imagelength} pixels (width x height), but has {size} bytes, too few "
-            "for that: it is cut short or damaged; copy it again"
-        )
+    width, height = first.imagewidth, first.imagelength
+    if 0 in first.shape:
+        raise ImageError(f"{path} says it is {width} x {height} pixels (width x height), so none; copy it again")
+    check_promise(path, width, height, sum(page.nbytes for page in pages), size)
     for page in pages:
         across, down = segments(page)
         for number, (start, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
@@ -117,11 +103,7 @@ def read_stored(path: Path, first: int) -> Iterator[tuple[NDArray[Any], tifffile
             try:
                 parts = [page_rows(page, top, stop) for page in pages]
             except Exception as error:  # a damaged TIFF can raise anything
-                if "imagecodecs" in str(error):
-                    raise ImageError(
-                        f"{path} cannot be read here: {error}: pip install imagecodecs; or save it with deflate or without "
-                        "compression"
-                    ) from None
+                check_codec(path, error)
                 raise ImageError(f"{path} is damaged at row {top} of {height}: {error}; copy it again") from None
             rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
             yield rows[max(0, first - top) :], pages[0]

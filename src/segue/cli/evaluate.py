@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from segue.cli.console import print_table, progress
 
@@ -17,11 +17,7 @@ KEEP_EVERY = 30  # seconds between two writings of what is counted so far
 
 def evaluate(args: Sequence[str]) -> None:
     """Score a checkpoint, or label maps, on a split of a data set: segue evaluate runs/enet camvid --root CamVid --split test"""
-    from typing import Literal
-
     import tyro
-
-    from segue.checkpoint import find_checkpoint
 
     def command(
         checkpoint: tyro.conf.Positional[str], data: tyro.conf.Positional[str], root: str = "", split: str = "val",
@@ -46,6 +42,8 @@ def evaluate(args: Sequence[str]) -> None:
             report: A folder for a page of HTML, index.html, that shows where the network errs.
             ids: Numbers in label maps: train are classes from 0 on, label those in the data's masks; *labelIds, *trainIds tell.
         """
+        from segue.checkpoint import find_checkpoint
+
         if are_label_maps(checkpoint):
             score_files(Path(checkpoint), data, root, split, out, report, ids)
         elif find_checkpoint(checkpoint) is None and not Path(checkpoint).exists():

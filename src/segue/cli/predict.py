@@ -189,7 +189,7 @@ def label_film(predictor: "Predictor", source: str, target: Path, crf: "DenseCRF
     import torch
 
     from segue.labelling import describe
-    from segue.video import is_camera, label_video, public_name
+    from segue.video import is_live, label_video, public_name
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     name = public_name(source)
@@ -202,7 +202,7 @@ def label_film(predictor: "Predictor", source: str, target: Path, crf: "DenseCRF
     if not footage.frames:
         raise KeyboardInterrupt
     print(f"{name} -> {target}: {footage.frames} frames in {footage.seconds:.1f} s, {footage.rate:.1f} frames/s")
-    if footage.stopped and not is_camera(source):
+    if footage.stopped and not is_live(source):
         raise KeyboardInterrupt
     if not frames and footage.is_cut_short:
         print(f"{name} is damaged: it says that it has {footage.promised} frames; the result ends where it does", file=sys.stderr)

@@ -4,14 +4,13 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segue.data.samples import DataError
 from segue.data.transforms import Transform
-from segue.images import Raster, find_fault
+from segue.images import Raster, find_fault, to_planes
 from segue.labels import IGNORE, Mask
 
 PixelMap = Callable[[Mapping[str, Any]], Any]
@@ -161,16 +160,6 @@ def to_tensors(
     if "depth" in fields:
         tensors["depth"] = torch.from_numpy(np.array(sample["depth"], np.float32))[None]
     return tensors
-
-
-def to_planes(image: Raster) -> Raster:
-    """A copy of the image as (C, H, W): the sample may be read-only."""
-    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
-    if 1 < len(planes) < 5:
-        cv2.split(image, list(planes))  # a tenth of the time
-    else:
-        planes[:] = image.transpose(2, 0, 1)
-    return planes
 
 
 def check_arrays(sample: Any, name: str, fields: Sequence[str] = ("image", "mask")) -> tuple[Raster, Mask]:

@@ -17,10 +17,10 @@ from segue.conversion import need, quantize_onnx, quantize_openvino, to_onnx
 from segue.data.samples import Samples
 from segue.evaluation import check_labels
 from segue.export.files import SUFFIXES, ExportedModel, describe, save_onnx, save_openvino
-from segue.export.graph import PREFIX, WHITE, build_graph
+from segue.export.graph import PREFIX, build_graph
 from segue.export.parity import Example, Parity, compare, drawn_examples, folder_examples, readable, sample_examples
-from segue.images import Raster
-from segue.inference import Predictor, resize_image, working_size
+from segue.images import WHITE, Raster
+from segue.inference import Predictor
 from segue.layers import SegmentationModel, pad_to_multiple
 
 __all__ = ["ExportError", "ExportedModel", "Parity", "export"]
@@ -153,7 +153,7 @@ def calibration(folder: str | Path, card: Card, kind: str, say: Callable[[str], 
 def network_input(predictor: Predictor, image: Raster) -> NDArray[np.float32]:
     """What the network sees of an image, (1, C, H, W)."""
     with torch.inference_mode():
-        x = resize_image(predictor.prepare(image, None), working_size(predictor.short_side, *image.shape[:2]))
+        x = predictor.see(image)
         network = predictor.network
         if isinstance(network, SegmentationModel):
             x = pad_to_multiple(x, network.stride, plus=int(network.aligned))

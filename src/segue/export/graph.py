@@ -11,12 +11,12 @@ from torch import nn
 
 from segue.checkpoint import Card
 from segue.conversion import OPSET, need
+from segue.images import WHITE
 from segue.layers import SegmentationModel
 
 if TYPE_CHECKING:
     import onnx
 
-WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}  # the number that stands for 1 in images of each type
 PREFIX = "segue/"  # of the names of all steps that are not the network's own
 
 

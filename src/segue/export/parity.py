@@ -14,7 +14,7 @@ from segue.data.samples import Sample, Samples
 from segue.data.streets import Streets
 from segue.export.files import ExportedModel
 from segue.images import IMAGE_SUFFIXES, Raster, to_grey
-from segue.inference import Predictor, resize_image, score, working_size
+from segue.inference import Predictor, score
 from segue.labelling import read_photo
 from segue.labels import Mask
 from segue.metrics import ConfusionMatrix
@@ -128,7 +128,7 @@ def compare(
 @torch.inference_mode()
 def shake(predictor: Predictor, image: Raster, depth: NDArray[np.float32] | None, seed: int) -> Mask:
     """The Predictor's label map when every value that the network sees is moved by up to `LAST_BIT` of itself."""
-    x = resize_image(predictor.prepare(image, depth), working_size(predictor.short_side, *image.shape[:2]))
+    x = predictor.see(image, depth)
     x = x * (1 + LAST_BIT * (2 * torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)) - 1))
     return score(predictor.network, x, image.shape[:2]).labels()[0].numpy()
 
