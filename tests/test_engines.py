@@ -58,8 +58,9 @@ def randomize_norms(model: nn.Module) -> None:
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.1, 0.1)  # type: ignore[arg-type]
             nn.init.uniform_(module.running_var, 0.5, 1.5)  # type: ignore[arg-type]
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.uniform_(module.bias, -0.1, 0.1)
+            if module.affine:
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, -0.1, 0.1)
 
 
 def norms(model: nn.Module) -> int:
@@ -140,7 +141,8 @@ def test_exported_unpooling_equals_torchs_also_where_maxima_tie(size: tuple[int,
 
 
 @pytest.mark.parametrize(
-    ("name", "network"), [("torch", Small), ("onnxruntime", Small), ("openvino", Small), ("onnxruntime", Halves)]
+    ("name", "network"),
+    [("torch", Small), ("fused", Small), ("onnxruntime", Small), ("openvino", Small), ("onnxruntime", Halves), ("fused", Halves)],
 )
 def test_engines_give_torchs_scores_at_every_size(name: str, network: type[Small]) -> None:
     if name in ("onnxruntime", "openvino"):
@@ -157,9 +159,10 @@ def test_engines_give_torchs_scores_at_every_size(name: str, network: type[Small
     assert engine.describe().startswith(name)
 
 
-@pytest.mark.parametrize("name", ["torch", "onnxruntime"])
+@pytest.mark.parametrize("name", ["torch", "fused", "onnxruntime"])
 def test_a_module_of_ones_own_goes_through_every_engine(name: str) -> None:
-    pytest.importorskip(name)
+    if name == "onnxruntime":
+        pytest.importorskip(name)
     model = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.BatchNorm2d(5), nn.Hardswish()).eval()
     x = torch.rand(1, 4, 20, 30).to(memory_format=torch.channels_last)
     with torch.no_grad():

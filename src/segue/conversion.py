@@ -1,4 +1,4 @@
-"""From a network to the formats of other runtimes: floats (1, C, H, W) to scores (1, K, h, w), of any height and width."""
+"""From a network to a graph, and to the formats of other runtimes: floats (1, C, H, W) to scores (1, K, h, w), of any size."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim
+from torch.export import Dim, ExportedProgram
 
 from segue.layers import SegmentationModel
 
@@ -49,6 +49,18 @@ def to_onnx(model: nn.Module, size: tuple[int, int] | None = None, in_channels: 
     """
     need("onnx")
     need("onnxscript")
+    program = to_program(model, size, in_channels)
+    with refused(model, size, "as ONNX"), quiet():
+        written = torch.onnx.export(
+            program, dynamo=True, verbose=False, opset_version=OPSET, input_names=["x"], output_names=["scores"]
+        )
+    if written is None:
+        raise ValueError(f"torch wrote no ONNX of {type(model).__name__}")
+    return written.model_proto
+
+
+def to_program(model: nn.Module, size: tuple[int, int] | None = None, in_channels: int = 3) -> ExportedProgram:
+    """The same as torch's graph of it; see `to_onnx`."""
     if model.training:
         raise ValueError(
             f"{type(model).__name__} is in training mode, in which it is no function of its image; call eval() first"
@@ -66,22 +78,22 @@ def to_onnx(model: nn.Module, size: tuple[int, int] | None = None, in_channels: 
         shapes = ({2: k, 3: m} if step + plus == 1 else {2: step * k + plus, 3: step * m + plus},)
     parameter = next(model.parameters(), torch.zeros(()))
     example = torch.zeros(1, in_channels, height, width, device=parameter.device)
+    with refused(model, size, "as a graph"), quiet():
+        return torch.export.export(
+            Score(model).eval(), (example,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
+        )
+
+
+@contextmanager
+def refused(model: nn.Module, size: tuple[int, int] | None, form: str) -> Iterator[None]:
+    """ValueError in place of whatever torch's exporters raise."""
     try:
-        with quiet():
-            program = torch.export.export(
-                Score(model).eval(), (example,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True
-            )
-            written = torch.onnx.export(
-                program, dynamo=True, verbose=False, opset_version=OPSET, input_names=["x"], output_names=["scores"]
-            )
+        yield
     except MemoryError:
         raise
-    except Exception as error:  # torch's exporters raise what they meet
-        sizes = "images of any size" if size is None else f"images of {height} x {width} pixels"
-        raise ValueError(f"{type(model).__name__} cannot be written as ONNX for {sizes}: {error}") from error
-    if written is None:
-        raise ValueError(f"torch wrote no ONNX of {type(model).__name__}")
-    return written.model_proto
+    except Exception as error:
+        sizes = "images of any size" if size is None else f"images of {size[0]} x {size[1]} pixels"
+        raise ValueError(f"{type(model).__name__} cannot be written {form} for {sizes}: {error}") from error
 
 
 def quantize_openvino(model: Any, inputs: Sequence[Any], ignored: str = "") -> Any:

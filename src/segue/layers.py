@@ -117,8 +117,8 @@ def max_pool(x: Tensor, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
 
 def max_unpool(x: Tensor, places: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Undo `max_pool`: (N, C, h, w) to (N, C, *size), each value at its window's place, and zeros elsewhere."""
-    if not torch.compiler.is_exporting():
-        return F.max_unpool2d(x, places, [2, 2], output_size=list(size))
+    if not torch.compiler.is_exporting():  # F.max_unpool2d imports sympy to check the size, which takes a second or two
+        return torch.ops.aten.max_unpool2d(x, places, list(size))
     rows, columns = (torch.arange(length, device=x.device) % 2 for length in size)
     here = F.interpolate(places, size=tuple(size)) == 2 * rows[:, None] + columns
     return torch.where(here, F.interpolate(x, size=tuple(size)), 0.0)

@@ -8,14 +8,17 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
+from segue.engines.fused_engine import FusedEngine
 from segue.engines.memory import compare, describe_case, recall, remember, size_class
 from segue.engines.onnxruntime_engine import OnnxRuntimeEngine
 from segue.engines.openvino_engine import OpenVinoEngine
 from segue.engines.torch_engine import TorchEngine
+from segue.engines.winograd import works
 
-Candidate = TorchEngine | OnnxRuntimeEngine | OpenVinoEngine
+Candidate = TorchEngine | FusedEngine | OnnxRuntimeEngine | OpenVinoEngine
 CANDIDATES: dict[str, Callable[[nn.Module, torch.device], Candidate]] = {
     "torch": TorchEngine,
+    "fused": FusedEngine,
     "onnxruntime": OnnxRuntimeEngine,
     "openvino": OpenVinoEngine,
 }
@@ -88,4 +91,6 @@ class AutoEngine:
 
 
 def installed(name: str) -> bool:
+    if name == "fused":
+        return works()
     return all(find_spec(package) is not None for package in (name, "onnx", "onnxscript"))

@@ -105,18 +105,27 @@ def absorb(conv: nn.Conv2d | nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> None:
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
         raise ValueError("a batch norm without running statistics cannot be folded")
-    scale = torch.rsqrt(variance.double() + norm.eps)
+    statistics = norm.weight, norm.bias, mean, variance, norm.eps
+    groups = conv.groups if isinstance(conv, nn.ConvTranspose2d) else 0
+    weight, bias = fold(conv.weight, conv.bias, *statistics, transposed=groups)
+    conv.weight, conv.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(bias, requires_grad=False)
+
+
+def fold(
+    weight: Tensor, bias: Tensor | None, gain: Tensor | None, offset: Tensor | None, mean: Tensor, variance: Tensor, eps: float,
+    transposed: int = 0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The kernels and the bias of a convolution followed by a batch norm. transposed: groups of one that is, 0 if it is not."""
+    scale = torch.rsqrt(variance.double() + eps)
     shift = -mean.double() * scale
-    if norm.weight is not None:
-        scale, shift = scale * norm.weight.double(), shift * norm.weight.double() + norm.bias.double()
-    weight = conv.weight.double()
-    if isinstance(conv, nn.ConvTranspose2d):  # (in, out / groups, k, k): the outputs of a group are those of its inputs
-        by_group = weight.view(conv.groups, -1, *weight.shape[1:]) * scale.view(conv.groups, 1, -1, 1, 1)
-        weight = by_group.flatten(0, 1)
+    if gain is not None and offset is not None:
+        scale, shift = scale * gain.double(), shift * gain.double() + offset.double()
+    if bias is not None:
+        shift = shift + bias.double() * scale
+    kernels = weight.double()
+    if transposed:  # (in, out / groups, k, k): the outputs of a group are those of its inputs
+        by_group = kernels.view(transposed, -1, *kernels.shape[1:]) * scale.view(transposed, 1, -1, 1, 1)
+        kernels = by_group.flatten(0, 1)
     else:
-        weight = weight * scale.view(-1, 1, 1, 1)
-    if conv.bias is not None:
-        shift = shift + conv.bias.double() * scale
-    dtype = conv.weight.dtype
-    conv.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    conv.bias = nn.Parameter(shift.to(dtype), requires_grad=False)
+        kernels = kernels * scale.view(-1, 1, 1, 1)
+    return kernels.to(weight.dtype), shift.to(weight.dtype)

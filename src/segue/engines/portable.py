@@ -1,4 +1,4 @@
-"""A network as ONNX, for an engine that reads it: for all sizes where that is possible, else for one at a time."""
+"""A network in the form that an engine reads: for all sizes where that is possible, else for one at a time."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -16,22 +16,42 @@ Value = TypeVar("Value")
 LARGE = 2**28  # bytes of weights, from which a model goes through a file: ONNX in one piece ends at 2^31
 
 
-class Portable:
-    """A network to be written as ONNX: for the first size alone, which is quick, and for all when a second comes.
+class Sizes:
+    """A network that is written in another form: for the first size alone, which is quick, and for all when a second comes.
 
-    If its steps depend on the size it is written for each.
+    If its steps depend on the size it is written for each. write: of the model, a size or None, and the number of channels.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        need("onnx"), need("onnxscript")
+    def __init__(self, model: nn.Module, write: Callable[[nn.Module, tuple[int, int] | None, int], Any]) -> None:
         self.model = model
+        self.write = write
         self.any_size = False  # whether what was written last takes any
         self.may_take_any = True
         self.times = 0
 
     def key(self, x: Tensor) -> tuple[int, ...]:
-        """What images have in common for which one file is enough."""
+        """What images have in common for which one form is enough."""
         return () if self.any_size else tuple(x.shape[-2:])
+
+    def convert(self, x: Tensor) -> Any:
+        """A form that takes x."""
+        self.times += 1
+        if self.times > 1 and self.may_take_any:
+            try:
+                network = self.write(self.model, None, x.shape[1])
+                self.any_size = True
+                return network
+            except ValueError:
+                self.may_take_any = False
+        return self.write(self.model, (x.shape[-2], x.shape[-1]), x.shape[1])
+
+
+class Portable(Sizes):
+    """A network that is written as ONNX."""
+
+    def __init__(self, model: nn.Module) -> None:
+        need("onnx"), need("onnxscript")
+        super().__init__(model, to_onnx)
 
     @contextmanager
     def written(self, x: Tensor) -> Iterator[bytes | str]:
@@ -45,17 +65,6 @@ class Portable:
             need("onnx").save_model(proto, path, save_as_external_data=True, location="weights")
             del proto  # before the engine has a copy of its own
             yield str(path)
-
-    def convert(self, x: Tensor) -> Any:
-        self.times += 1
-        if self.times > 1 and self.may_take_any:
-            try:
-                network = to_onnx(self.model, None, x.shape[1])
-                self.any_size = True
-                return network
-            except ValueError:
-                self.may_take_any = False
-        return to_onnx(self.model, (x.shape[-2], x.shape[-1]), x.shape[1])
 
 
 class Recent(OrderedDict[tuple[int, ...], Value]):
