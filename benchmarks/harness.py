@@ -1,4 +1,4 @@
-"""What all benchmarks share: sides that take turns in one process, medians with quartiles, and one form of record.
+"""What all benchmarks share: sides that take turns, medians with quartiles, and one form of record.
 
 A benchmark is a script whose docstring is its description in the report: the first line its title, the rest what is measured,
 what is included, and how the sides were made equal. It ends with
@@ -11,6 +11,7 @@ what is included, and how the sides were made equal. It ends with
 
 import argparse
 import json
+import multiprocessing
 import os
 import shlex
 import sys
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +73,57 @@ def command_line() -> str:
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
-def compare(sides: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter) -> Times:
-    """Seconds of each side: all run once to warm up, then once a round, each round beginning with the next of them."""
+def compare(
+    sides: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter, rest: float = 0.0
+) -> Times:
+    """Seconds of each side: all run once to warm up, then once a round, each round beginning with the next of them.
+
+    rest: seconds before each, in which the threads of the side before, which go on looking for work for a while, fall asleep.
+    """
     times: Times = {side: [] for side in sides}
     for run in sides.values():
         run()
     for i in range(rounds):
         for side in [*sides][i % len(sides) :] + [*sides][: i % len(sides)]:
             synchronize()
+            time.sleep(rest)
             start = clock()
             sides[side]()
             synchronize()
             times[side].append(clock() - start)
     return times
+
+
+class Apart:
+    """A function in a process of its own, for a side that must not share what segue sets for its whole process.
+
+    make: gives the function; it and `arguments` must be such as can be pickled. What is given to the function, and what it
+    gives, goes through a pipe.
+    """
+
+    def __init__(self, make: Callable[..., Callable[..., Any]], *arguments: Any) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, other = context.Pipe()
+        self.process = context.Process(target=serve, args=(other, make, arguments), daemon=True)
+        self.process.start()
+        other.close()
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.pipe.send(arguments)
+        return self.pipe.recv()
+
+    def close(self) -> None:
+        self.pipe.close()
+        self.process.join()
+
+
+def serve(pipe: Connection, make: Callable[..., Callable[..., Any]], arguments: tuple[Any, ...]) -> None:
+    function = make(*arguments)
+    try:
+        while True:
+            pipe.send(function(*pipe.recv()))
+    except EOFError:  # closed
+        pass
 
 
 def synchronize() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
 
+from segue.allocation import keep_freed_memory
 from segue.benchmark import multiply_adds
 from segue.data import create_dataset
 from segue.data.loading import EpochSampler
@@ -119,6 +120,8 @@ def plan(recipe: Recipe, devices: int = 1, train_data: Dataset[Any] | None = Non
     network = create_model(recipe.network, classes, len(recipe.mean), **recipe.options)
     check_fit(recipe, network, train_data)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        keep_freed_memory()  # as train does
     images = recipe.batch_size // recipe.accumulate // devices
     if images * recipe.accumulate * devices != recipe.batch_size:
         raise ValueError(

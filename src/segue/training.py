@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from segue import runs
+from segue.allocation import keep_freed_memory
 from segue.checkpoint import Card, load_checkpoint, load_stage, read_card, save_checkpoint
 from segue.data import create_dataset
 from segue.data.loading import EvaluationSamples, evaluation_loader, sample_name, training_loader
@@ -91,6 +92,8 @@ def train(
         raise ValueError("the training data have no attribute `labels`; pass labels=Labels.from_names([...])")
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         quick_check(train_data, val_data, progress)
+    if not torch.cuda.is_available():
+        keep_freed_memory()
     torch.manual_seed(recipe.seed)  # of the first weights
     network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
     runs.check_fit(recipe, network, train_data)
