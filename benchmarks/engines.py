@@ -8,7 +8,7 @@ its own scores, and whose last step makes the labels of these. Reading and decod
 work on one image.
 
 On a CPU the first side has a process of its own, with which the others take turns: segue's engines let the process keep memory
-that torch frees, which would speed up the package's network too (it is half of what "segue, torch" gains).
+that torch frees, which would speed up the package's network too.
 
 Before anything is timed, the labels of each side are compared with those of the first on two images ("equal pixels": of both);
 a side that agrees in less than 99.5 of 100 pixels ends the benchmark. The weights are random, and the statistics of batch norm

@@ -8,8 +8,9 @@ sample, segue's checks of shapes, types and labels too; left out: the making of 
 
 torchvision: decode_image (faster than Pillow for it), ScaleJitter, RandomCrop with padding, RandomHorizontalFlip,
 ColorJitter without hue, on tv_tensors of uint8; the scale is drawn as segue draws it, evenly on a logarithmic axis (its own law
-draws larger ones, which take longer). "segue, cached": the decoded images in memory, as training does where they fit. Files are
-in the page cache, and seconds are those of the thread, so that other work on the machine adds little.
+draws larger ones, which take longer). "torchvision, Pillow": the same on Pillow's images, which torchvision's data sets give
+and its reference training takes unless told otherwise. "segue, cached": the decoded images in memory, as training does where they
+fit. Files are in the page cache, and seconds are those of the thread, so that other work on the machine adds little.
 """
 
 import math
@@ -57,8 +58,17 @@ def torchvision_samples(pairs: list[tuple[Path, Path]], transform: Callable[...,
     return sample
 
 
+def pillow_samples(pairs: list[tuple[Path, Path]], transform: Callable[..., Any]) -> Callable[[int], Any]:
+    def sample(index: int) -> Any:
+        image, mask = (PIL.Image.open(path) for path in pairs[index])
+        image, mask = transform(image.convert("RGB"), tv_tensors.Mask(mask))
+        return v2.functional.pil_to_tensor(image), mask
+
+    return sample
+
+
 def torchvision_pipeline(scale: tuple[float, float] = SCALE, flip: float = 0.5, jitter: float = JITTER) -> Callable[..., Any]:
-    fill = {tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}
+    fill = {tv_tensors.Image: 0, PIL.Image.Image: 0, tv_tensors.Mask: IGNORE}
     steps = [
         LogScaleJitter(CROP, scale),
         v2.RandomCrop(CROP, pad_if_needed=True, fill=fill),
@@ -120,6 +130,7 @@ def measure(samples: FileSamples, count: int, rounds: int) -> dict[str, Any]:
         "segue": each(segue(samples), count),
         "segue, cached": each(segue(kept), count),
         "torchvision": each(torchvision_samples(samples.pairs, torchvision_pipeline()), count),
+        "torchvision, Pillow": each(pillow_samples(samples.pairs, torchvision_pipeline()), count),
     }
     found = summarize(compare(sides, rounds, time.thread_time), "segue")
     for figures in found.values():

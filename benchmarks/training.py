@@ -3,7 +3,9 @@
 Each of segue's networks, by its paper, and where a package ships the network of that name and trunk, that one: in eager torch,
 on the same random images and labels, with Adam. The peers have the pixel-wise cross entropy that their users have
 (torch.nn.CrossEntropyLoss on logits of the image's size); segue has the loss of its recipes, and the memory format measured
-to be faster, with that of the peer beside it ("channels first"). The loading of images is not included. Networks of one name
+to be faster, with that of the peer beside it ("channels first"). On a CPU segue's process keeps memory that torch frees, as it
+does in a training; the peer, which does not, has a process of its own, with which segue's takes turns. The loading of images is
+not included. Networks of one name
 differ between packages by the parameters and multiply-adds that the table says; auxiliary outputs are left out on both sides but
 where a network of segue's has them always. "no peer" is a network that no package ships.
 """
@@ -14,15 +16,17 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from harness import arguments, command_line, compare, summarize, write_record
+from harness import Apart, arguments, command_line, compare, summarize, write_record
 from torch import nn
 
+from segue.allocation import keep_freed_memory
 from segue.benchmark import multiply_adds
 from segue.models import create_model
 from segue.recipe import Recipe
 from segue.steps import TYPES, Step, faster_format, time_formats
 
 CLASSES = 19
+REST = 0.05  # seconds between two sides
 RECIPE = Recipe(network="", data="streets", epochs=1, batch_size=2, learning_rate=1e-3, mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
@@ -103,21 +107,34 @@ CASES = (
 )  # fmt: skip
 
 
+def make_peer(network: str, recipe: Recipe, device: torch.device, threads: int) -> PeerStep:
+    warnings.filterwarnings("ignore", category=UserWarning)
+    torch.set_num_threads(threads)
+    (make,) = [case.make for case in CASES if case.network == network and case.make]
+    peer = PeerStep(recipe, Logits(make()), CLASSES, recipe.batch_size, device)
+    peer.target = peer.batch["mask"].long()
+    return peer
+
+
 def measure(case: Case, recipe: Recipe, device: torch.device, rounds: int) -> dict[str, Any]:
     recipe = replace(recipe, network=case.network, mean=(0.0,) * case.channels, std=(1.0,) * case.channels)
     networks: dict[str, nn.Module] = {"segue": create_model(case.network, CLASSES, case.channels, **case.options)}
     seconds = time_formats(recipe, networks["segue"], CLASSES, recipe.batch_size, device)
     chosen = faster_format(seconds)
-    sides: dict[str, Step] = {"segue": Step(recipe, networks["segue"], CLASSES, recipe.batch_size, device, chosen)}
+    sides: dict[str, Callable[[], object]] = {
+        "segue": Step(recipe, networks["segue"], CLASSES, recipe.batch_size, device, chosen)
+    }
     if chosen != "channels_first":
         networks["segue, channels first"] = networks["segue"]
         sides["segue, channels first"] = Step(recipe, networks["segue"], CLASSES, recipe.batch_size, device)
     if case.make:
         networks[case.package] = Logits(case.make())
-        peer = PeerStep(recipe, networks[case.package], CLASSES, recipe.batch_size, device)
-        peer.target = peer.batch["mask"].long()
-        sides[case.package] = peer
-    found = summarize(compare(dict(sides), rounds), "segue")
+        given = case.network, recipe, device, torch.get_num_threads()
+        sides[case.package] = Apart(make_peer, *given) if device.type == "cpu" else make_peer(*given)
+    found = summarize(compare(sides, rounds, rest=REST), "segue")
+    for side in sides.values():
+        if isinstance(side, Apart):
+            side.close()
     for side, figures in found.items():
         network = networks[side]
         figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
@@ -132,6 +149,8 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     size = 128 if options.quick else options.size
     device = torch.device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     results = {}
     for precision in ("32-true", *(("bf16-mixed",) if options.device == "cuda" else ())):
         recipe = replace(RECIPE, batch_size=options.batch, crop=(size, size), precision=precision)

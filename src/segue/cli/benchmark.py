@@ -11,7 +11,7 @@ from segue.cli.console import print_table
 if TYPE_CHECKING:
     from segue.benchmark import Timing
 
-ENGINES = ("torch", "onnxruntime", "openvino")  # of "all"
+ENGINES = ("torch", "fused", "onnxruntime", "openvino")  # of "all"
 
 
 def benchmark(args: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def benchmark(args: Sequence[str]) -> None:
         Args:
             model: A name of `segue models`, which gets random weights, or a checkpoint.
             size: Of the image: height x width.
-            engine: torch, onnxruntime, openvino, auto, or all of them one after the other.
+            engine: torch, fused, onnxruntime, openvino, auto, or all of them one after the other.
             device: The processor, the graphics card, or the latter where there is one.
             seconds: How long to measure each engine; five predictions are made at least.
             classes: Of a network with random weights; 19 if it is not said.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Options:
     out: Path = Path("predictions")
     """The folder for the results; for a single video also a file, of which .webm plays in browsers."""
-    engine: Literal["torch", "onnxruntime", "openvino", "auto"] = "torch"
+    engine: Literal["torch", "fused", "onnxruntime", "openvino", "auto"] = "torch"
     """What computes the network; auto measures once what is the fastest here."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The processor, the graphics card, or the latter where there is one."""

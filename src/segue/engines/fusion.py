@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from segue.conversion import to_program
+from segue.conversion import quiet, to_program
 from segue.engines.convolution import Convolution
 from segue.engines.folding import fold
 
@@ -16,7 +16,8 @@ NORM = aten._native_batch_norm_legit_no_training.default
 
 def fuse(model: nn.Module, size: tuple[int, int] | None, in_channels: int) -> GraphModule:
     """The network's `score`, or the `forward` of a module of one's own, for images of one size, or of all: see `to_program`."""
-    graph_module = to_program(model, size, in_channels).run_decompositions({}).module(check_guards=False)
+    with quiet():
+        graph_module = to_program(model, size, in_channels).run_decompositions({}).module(check_guards=False)
     for node in list(graph_module.graph.nodes):
         if node.target == aten.conv2d.default:
             fuse_convolution(graph_module, node)
