@@ -8,7 +8,8 @@ its own scores, and whose last step makes the labels of these. Reading and decod
 work on one image.
 
 On a CPU the first side has a process of its own, with which the others take turns: segue's engines let the process keep memory
-that torch frees, which would speed up the package's network too.
+that torch frees, which would speed up the package's network too. Each measured run follows one of the same side that is not
+measured, so that a figure is that of an image among others.
 
 Before anything is timed, the labels of each side are compared with those of the first on two images ("equal pixels": of both);
 a side that agrees in less than 99.5 of 100 pixels ends the benchmark. The weights are random, and the statistics of batch norm
@@ -216,7 +217,7 @@ def measure(
     counts = {module: multiply_adds(module, torch.empty(1, 3, *size)) for module in set(modules.values())}
     first, truth, more = next(iter(sides)), [], {}
     for side, predict in sides.items():
-        predict(street((256, 256), 3))  # what is compiled gets ready
+        predict(images[1])  # what is compiled gets ready
         if side == first:
             memory = predict(images[0], True)
         else:

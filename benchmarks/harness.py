@@ -78,15 +78,18 @@ def compare(
 ) -> Times:
     """Seconds of each side: all run once to warm up, then once a round, each round beginning with the next of them.
 
-    rest: seconds before each, in which the threads of the side before, which go on looking for work for a while, fall asleep.
+    rest: seconds before each, in which the threads of the side before, which go on looking for work for a while, fall asleep;
+    after it the side runs once unmeasured, as if it had the machine to itself.
     """
     times: Times = {side: [] for side in sides}
     for run in sides.values():
         run()
     for i in range(rounds):
         for side in [*sides][i % len(sides) :] + [*sides][: i % len(sides)]:
+            if rest:
+                time.sleep(rest)
+                sides[side]()
             synchronize()
-            time.sleep(rest)
             start = clock()
             sides[side]()
             synchronize()

@@ -4,8 +4,8 @@ Each of segue's networks, by its paper, and where a package ships the network of
 on the same random images and labels, with Adam. The peers have the pixel-wise cross entropy that their users have
 (torch.nn.CrossEntropyLoss on logits of the image's size); segue has the loss of its recipes, and the memory format measured
 to be faster, with that of the peer beside it ("channels first"). On a CPU segue's process keeps memory that torch frees, as it
-does in a training; the peer, which does not, has a process of its own, with which segue's takes turns. The loading of images is
-not included. Networks of one name
+does in a training; the peer, which does not, has a process of its own, with which segue's takes turns. Each measured step follows
+one of the same side that is not measured. The loading of images is not included. Networks of one name
 differ between packages by the parameters and multiply-adds that the table says; auxiliary outputs are left out on both sides but
 where a network of segue's has them always. "no peer" is a network that no package ships.
 """

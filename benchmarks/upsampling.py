@@ -16,7 +16,6 @@ are averaged over 8 x 8 pixels; 8 more classes, which ENet does not have, are 8 
 """
 
 import itertools
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -105,16 +104,6 @@ def check(labels: dict[str, Callable[[], Any]], scores: Tensor, size: tuple[int,
             raise SystemExit(f"{side} has other labels than torch: by {missed:.2g}")
 
 
-def measure(sides: dict[str, Callable[[], Any]], rounds: int) -> Any:
-    """The summary beside segue; before each measurement a rest and a run that is not measured."""
-    times: dict[str, list[float]] = {side: [] for side in sides}
-    for _ in range(rounds):
-        for side, run in sides.items():
-            time.sleep(0.02)
-            times[side] += compare({side: run}, 1)[side]
-    return summarize(times, "segue")
-
-
 def mixed(scores: Tensor) -> float:
     """The share of cells whose four corners do not have one label."""
     labels = scores[0].argmax(dim=0)
@@ -143,7 +132,7 @@ def main() -> None:
             if options.device == "cuda":
                 del sides["plain loop"]
             check(sides, scores, size)
-            results[f"{name}, {factor} times"] = measure(sides, options.rounds)
+            results[f"{name}, {factor} times"] = summarize(compare(sides, options.rounds, rest=0.02), "segue")
         size = (8 * height, 8 * width)
         given = (scores, taps(height, size[0]), taps(width, size[1]))
         sides = {
@@ -151,13 +140,13 @@ def main() -> None:
             "torch": lambda scores=scores, size=size: torch_confident(scores, size),
         }
         check(sides, scores, size)
-        results[f"{name}, 8 times, with confidence"] = measure(sides, options.rounds)
+        results[f"{name}, 8 times, with confidence"] = summarize(compare(sides, options.rounds, rest=0.02), "segue")
     size = (8 * height, 8 * width)
     full = F.interpolate(maps["network"], size=size, mode="bilinear")
     given = (full, taps(size[0], size[0]), taps(size[1], size[1]))
     sides = {"segue": lambda: upsample_argmax(*given), "torch": lambda: torch_labels(full, size)}
     check(sides, full, size)
-    results["network, full size"] = measure(sides, options.rounds)
+    results["network, full size"] = summarize(compare(sides, options.rounds, rest=0.02), "segue")
     share = mixed(maps["network"])
     notes = [f"Of the network's cells {share:.1%} are mixed."]
     write_record(options.out, command_line(), results, device=options.device, notes=notes)
