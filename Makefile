@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 # Other runtimes bring threads of their own, which processes that are forked for loading do not outlive: they are tested alone.
-RUNTIMES := $(addprefix tests/test_,benchmark.py engines.py export.py last_step.py predict.py)
+RUNTIMES := $(addprefix tests/test_,benchmark.py engines.py export.py fused.py last_step.py predict.py)
 
 .PHONY: demo test check docs bench lock clean
 

@@ -16,7 +16,9 @@ FOLDER = Path(__file__).parents[1] / "docs" / "performance"
 ORDER = ("engines", "upsampling", "tiling", "predict-memory", "loading", "training", "scoring", "confusion_matrix", "crf")
 FIXED = ("case", "side", "unit", "median", "quartile_1", "quartile_3", "ratio", "ratio_quartiles")
 TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000")  # Okabe and Ito
+COLOURS = (  # Okabe and Ito's, and three more
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442", "#000000", "#999999", "#882255", "#117733",
+)  # fmt: skip
 
 HEAD = """# Performance
 
@@ -28,9 +30,9 @@ Measure again on your own machine with
 
 and a single network, without other packages, with `segue benchmark enet --size 1024x2048`.
 
-How it is measured: all sides of a comparison are timed in one process and take turns, so that what disturbs the machine disturbs
-all of them; memory is measured apart from that. Where sides are to give the same, as all but those of training are, the text
-says how that was made sure of or how near they come. A figure is the median of the rounds; in brackets stand the
+How it is measured: all sides of a comparison take turns, in one process unless a section says why not, so that what disturbs the
+machine disturbs all of them; memory is measured apart from that. Where sides are to give the same, as all but those of training
+are, the text says how that was made sure of or how near they come. A figure is the median of the rounds; in brackets stand the
 quartiles, between which half of the rounds lie. The column after them compares with the first side of the same case, round by
 round, so that it need not be the quotient of the medians. "1.2 x as fast" and less may be chance: another run can say
 otherwise.

@@ -112,7 +112,7 @@ def test_bad_arguments_end_in_one_line(
 
 def test_what_is_measured_before_a_failure_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(model: torch.nn.Module, card: Card, size: tuple[int, int], engine: str, *more: Any) -> Timing:
-        if engine == "onnxruntime":
+        if engine == "fused":
             raise KeyboardInterrupt
         return time_engine(model, card, size, engine, "cpu", seconds=0, runs=1)
 
