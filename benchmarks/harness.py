@@ -113,7 +113,10 @@ class Apart:
 
     def __call__(self, *arguments: Any) -> Any:
         self.pipe.send(arguments)
-        return self.pipe.recv()
+        result = self.pipe.recv()
+        if isinstance(result, Exception):
+            raise result
+        return result
 
     def close(self) -> None:
         self.pipe.close()
@@ -124,7 +127,11 @@ def serve(pipe: Connection, make: Callable[..., Callable[..., Any]], arguments: 
     function = make(*arguments)
     try:
         while True:
-            pipe.send(function(*pipe.recv()))
+            given = pipe.recv()
+            try:
+                pipe.send(function(*given))
+            except Exception as error:
+                pipe.send(error)
     except EOFError:  # closed
         pass
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from segue.engines import create_engine
 from segue.engines.convolution import Convolution
-from segue.engines.winograd import Winograd, pays, works
+from segue.engines.fused_engine import works
+from segue.engines.winograd import Winograd, pays
 from segue.layers import pad_to_multiple
 
 pytestmark = pytest.mark.skipif(not works(), reason="no oneDNN, or other threads than GNU's")
@@ -160,3 +161,81 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise() -> None:
         pytest.skip("another allocator")
     assert kept < before / 10
     assert faults("kept", MALLOC_TRIM_THRESHOLD_="131072") > before / 2
+
+
+class Odd(nn.Module):
+    """Steps that depend on the size, and what is no convolution of maps of float32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(32, 32, 3, padding=1)
+        self.gain, self.offset = nn.Parameter(random(32)), nn.Parameter(random(32, seed=1))
+        self.strided = nn.Parameter(random(64, seed=2)[::2])
+        self.linear = nn.Linear(32 * 4, 32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] > 100:
+            x = x + 1
+        x = self.conv(x) + (x > 0)  # booleans
+        mean, variance = torch.zeros(32), torch.ones(32)
+        x = F.batch_norm(self.conv(x), mean, variance, self.gain, None)  # a gain alone
+        x = F.batch_norm(self.conv(x), mean, variance, 1 + self.gain, self.offset)  # calculated
+        x = F.conv2d(x, self.conv.weight[:, :, 1:2, 1:2].contiguous(), self.strided)
+        x = self.conv(x) + x.shape[-1]  # a number
+        pooled = F.adaptive_avg_pool2d(F.relu(self.conv(x)), 2).flatten(1)  # a view of maps in channels_last
+        return x + self.linear(pooled)[..., None, None] + self.conv(x[0])
+
+
+def test_what_looks_like_a_map_and_is_none() -> None:
+    torch.manual_seed(0)
+    model = Odd().eval()
+    engine = create_engine("fused", model)
+    for size in ((72, 80), (66, 101), (8, 120), (64, 64), (5, 3), (72, 120)):
+        x = random(1, 32, *size)
+        with torch.no_grad():
+            expected = model(x)
+        torch.testing.assert_close(engine(x), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sizes"),
+    [
+        ("deconvnet", {"width": 4}, ((224, 256), (200, 240), (300, 250))),
+        ("fcn8s", {"width": 4}, ((64, 96), (96, 96), (1, 1), (6, 3))),
+        ("fanet18", {}, ((128, 160), (160, 192), (128, 128))),
+    ],
+)
+def test_sizes_that_the_graph_for_all_does_not_take(name: str, options: dict[str, object], sizes: list[tuple[int, int]]) -> None:
+    model = small_model(name, options).eval()
+    engine = create_engine("fused", model)
+    for size in sizes:
+        x = pad_to_multiple(images(model, *size, count=1), model.stride, plus=int(model.aligned))
+        with torch.no_grad():
+            expected = model.score(x)
+        torch.testing.assert_close(engine(x), expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+def test_torchs_default_type_does_not_matter() -> None:
+    model = nn.Conv2d(64, 64, 3, padding=1).eval()
+    engine, x = create_engine("fused", model), random(1, 64, 40, 40)
+    expected = engine(x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(engine(x), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_module_of_several_results_is_refused() -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x + 1
+
+    with pytest.raises(ValueError, match="more than one tensor"):
+        create_engine("fused", Two())(random(1, 3, 8, 8))
+
+
+def test_other_machines_are_told_what_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segue.engines.fused_engine.works", lambda: False)
+    with pytest.raises(ValueError, match='take "torch" here'):
+        create_engine("fused", nn.Identity())

@@ -131,6 +131,7 @@ def plan(recipe: Recipe, devices: int = 1, train_data: Dataset[Any] | None = Non
     kept = estimate(train_data, devices)
     if recipe.cache == "memory":
         kept.check()
+    free = free_memory() // devices  # before any is kept
     image_seconds = load_seconds(recipe, network, train_data, classes)
     with float32_products(recipe.tf32):
         formats = time_formats(recipe, network, classes, images, device) if recipe.memory_format == "auto" else {}
@@ -144,7 +145,8 @@ def plan(recipe: Recipe, devices: int = 1, train_data: Dataset[Any] | None = Non
     per_image = max(1.0, (more_bytes - fewer_bytes) / (measured[-1] - fewer))
     per_image_seconds = max(0.0, (more_seconds - fewer_seconds) / (measured[-1] - fewer))
     fixed = max(0.0, few_bytes - few * per_image)
-    free = torch.cuda.mem_get_info()[0] if device.type == "cuda" else free_memory() // devices
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info()[0]
     largest = max(0, int((ROOM * free - fixed) / per_image))
     if device.type == "cuda":
         largest = largest_on_gpu(recipe, network, classes, chosen, max(measured[-1], largest))

@@ -239,6 +239,7 @@ def measure(predictor: Predictor, traits: Traits, height: int, width: int) -> fl
     """The bytes that each pixel of a tile takes in the network, found on a first tile; a guess where the system does not tell."""
     if predictor not in MEASURED:
         image = np.zeros((height, width, predictor.channels), np.uint8)
+        tile_scores(predictor, image, traits)  # an engine gets ready
         taken = peak_memory(lambda: tile_scores(predictor, image, traits), predictor.device)
         MEASURED[predictor] = BYTES if taken is None else max(64.0, taken / (height * width))
     return MEASURED[predictor]

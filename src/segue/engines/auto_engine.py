@@ -8,12 +8,11 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
-from segue.engines.fused_engine import FusedEngine
+from segue.engines.fused_engine import FusedEngine, works
 from segue.engines.memory import compare, describe_case, recall, remember, size_class
 from segue.engines.onnxruntime_engine import OnnxRuntimeEngine
 from segue.engines.openvino_engine import OpenVinoEngine
 from segue.engines.torch_engine import TorchEngine
-from segue.engines.winograd import works
 
 Candidate = TorchEngine | FusedEngine | OnnxRuntimeEngine | OpenVinoEngine
 CANDIDATES: dict[str, Callable[[nn.Module, torch.device], Candidate]] = {
@@ -55,7 +54,7 @@ class AutoEngine:
         names = [name for name in CANDIDATES if name == "torch" or (self.device.type == "cpu" and installed(name))]
         if len(names) == 1:
             return "torch"
-        case = describe_case("engine", self.model, x)
+        case = describe_case(f"engine of {', '.join(names)}", self.model, x)
         known = recall(case).get("choice")
         if known in names and self.agrees(known, x):
             self.notes.append(f"{known} for images of about {x.shape[-2]} x {x.shape[-1]}, as measured before")

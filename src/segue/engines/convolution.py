@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from segue.engines.depthwise import Depthwise
 from segue.engines.winograd import Winograd, pays
 
 
@@ -21,8 +22,8 @@ class Convolution(nn.Module):
         relu: bool,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.weight = weight.float()
-        self.bias = torch.zeros(len(weight)) if bias is None else bias.float()
+        self.weight = weight
+        self.bias = weight.new_zeros(len(weight)) if bias is None else bias.contiguous()
         self.how = padding, stride, dilation, groups
         self.relu = relu
         even = len({*padding}) == len({*dilation}) == 1
@@ -51,8 +52,6 @@ class Convolution(nn.Module):
         if way == "winograd":
             return Winograd(self.weight, self.bias, padding[0], dilation[0], self.relu)
         if way == "depthwise":
-            from segue.engines.depthwise import Depthwise
-
             return Depthwise(self.weight, self.bias, stride, padding, dilation, self.relu)
         kernels = torch.ops.mkldnn._reorder_convolution_weight(self.weight, *self.how, list(x.shape))
         return partial(self.compute, kernels)

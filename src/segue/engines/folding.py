@@ -118,8 +118,10 @@ def fold(
     """The kernels and the bias of a convolution followed by a batch norm. transposed: groups of one that is, 0 if it is not."""
     scale = torch.rsqrt(variance.double() + eps)
     shift = -mean.double() * scale
-    if gain is not None and offset is not None:
-        scale, shift = scale * gain.double(), shift * gain.double() + offset.double()
+    if gain is not None:
+        scale, shift = scale * gain.double(), shift * gain.double()
+    if offset is not None:
+        shift = shift + offset.double()
     if bias is not None:
         shift = shift + bias.double() * scale
     kernels = weight.double()

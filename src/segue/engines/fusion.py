@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from segue.conversion import quiet, to_program
+from segue.conversion import quiet, refused, to_program
 from segue.engines.convolution import Convolution
 from segue.engines.folding import fold
 
@@ -15,26 +15,37 @@ NORM = aten._native_batch_norm_legit_no_training.default
 
 
 def fuse(model: nn.Module, size: tuple[int, int] | None, in_channels: int) -> GraphModule:
-    """The network's `score`, or the `forward` of a module of one's own, for images of one size, or of all: see `to_program`."""
-    with quiet():
-        graph_module = to_program(model, size, in_channels).run_decompositions({}).module(check_guards=False)
-    for node in list(graph_module.graph.nodes):
-        if node.target == aten.conv2d.default:
-            fuse_convolution(graph_module, node)
-        elif node.target == aten.conv_transpose2d.input:
-            fold_into_transposed(graph_module, node)
-    graph_module.graph.eliminate_dead_code()
-    return GraphModule(graph_module, graph_module.graph)  # with what it uses, and no check that its images are large
+    """The network's `score`, or the `forward` of a module of one's own, for images of one size, or of all: see `to_program`.
+
+    ValueError where that has no graph, or one that depends on how its maps lie in memory, or more than one result.
+    """
+    program = to_program(model, size, in_channels)
+    with refused(model, size, "with fewer steps"), quiet():
+        graph_module = program.run_decompositions({}).module(check_guards=False)
+        for node in list(graph_module.graph.nodes):
+            if node.target == aten.conv2d.default:
+                fuse_convolution(graph_module, node)
+            elif node.target == aten.conv_transpose2d.input:
+                fold_into_transposed(graph_module, node)
+            elif node.target in (aten.view.default, aten._unsafe_view.default):
+                node.target = aten.reshape.default  # for maps in channels_last
+            elif node.target == aten.as_strided.default:
+                raise ValueError("it has as_strided")
+            elif node.op == "output" and len(node.all_input_nodes) != 1:
+                raise ValueError("it gives more than one tensor")
+        graph_module.graph.eliminate_dead_code()
+        return GraphModule(graph_module, graph_module.graph)  # with what it uses, and no check that its images are large
 
 
 def fuse_convolution(graph_module: GraphModule, conv: Node) -> None:
     given: list[Any] = list(conv.args)
     x, weight, bias, stride, padding, dilation, groups = given + [None, [1, 1], [0, 0], [1, 1], 1][len(given) - 2 :]
     kernels, shift = tensor(graph_module, weight), tensor(graph_module, bias)
-    if kernels is None or (bias is not None and shift is None):
+    numbers = [*stride, *padding, *dilation, groups]
+    if kernels is None or (bias is not None and shift is None) or not is_map(x) or not all(type(n) is int for n in numbers):
         return
     last, other, relu = conv, None, False
-    norm = norm_after(conv)
+    norm = norm_after(graph_module, conv)
     if norm is not None:
         kernels, shift = folded(graph_module, norm, kernels, shift)
         last = next(iter(norm.users))
@@ -56,7 +67,7 @@ def fuse_convolution(graph_module: GraphModule, conv: Node) -> None:
 def fold_into_transposed(graph_module: GraphModule, conv: Node) -> None:
     arguments: list[Any] = [*conv.args, None] if len(conv.args) == 2 else [*conv.args]
     weight, bias = tensor(graph_module, arguments[1]), tensor(graph_module, arguments[2])
-    norm = norm_after(conv)
+    norm = norm_after(graph_module, conv)
     if norm is None or weight is None or (arguments[2] is not None and bias is None):
         return
     weight, bias = folded(graph_module, norm, weight, bias, arguments[6] if len(arguments) > 6 else 1)
@@ -82,10 +93,18 @@ def only_user(node: Node) -> Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def norm_after(conv: Node) -> Node | None:
-    """The batch norm that alone sees what the convolution gives, if one does."""
+def is_map(node: Any) -> bool:
+    """Whether it gives maps (N, C, H, W) of float32."""
+    value = node.meta.get("val") if isinstance(node, Node) else None
+    return isinstance(value, Tensor) and value.ndim == 4 and value.dtype == torch.float32
+
+
+def norm_after(graph_module: GraphModule, conv: Node) -> Node | None:
+    """The batch norm that alone sees what the convolution gives, if one does, and that calculates with weights alone."""
     norm = only_user(conv)
-    return norm if norm is not None and norm.target == NORM and norm.args[0] is conv and len(norm.users) == 1 else None
+    if norm is None or norm.target != NORM or norm.args[0] is not conv or len(norm.users) != 1 or not is_map(conv):
+        return None
+    return norm if all(given is None or tensor(graph_module, given) is not None for given in norm.args[1:5]) else None
 
 
 def folded(
@@ -100,5 +119,5 @@ def is_sum(node: Node) -> bool:
     """Whether it is the sum of two different maps of one shape."""
     if node.target != aten.add.Tensor or node.kwargs or len({*node.args}) < 2:
         return False
-    shapes = {str(tuple(part.meta["val"].shape)) if isinstance(part, Node) and "val" in part.meta else "" for part in node.args}
-    return len(shapes) == 1 and "" not in shapes
+    summands: list[Any] = list(node.args)
+    return all(is_map(summand) for summand in summands) and len({str(summand.meta["val"].shape) for summand in summands}) == 1

@@ -23,7 +23,8 @@ class OnnxRuntimeEngine:
         return one_by_one(self.compute, x)
 
     def compute(self, x: Tensor) -> Tensor:
-        session = self.sessions.find(self.network.key(x)) or self.load(x)
+        with self.network.lock:
+            session = self.sessions.find(self.network.key(x)) or self.load(x)
         (scores,) = session.run(None, {"x": x.numpy()})
         return torch.from_numpy(scores)
 
@@ -36,6 +37,8 @@ class OnnxRuntimeEngine:
         with self.network.written(x) as network:
             options.enable_cpu_mem_arena = not self.network.any_size  # with many sizes it grows and grows
             session = self.runtime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        if not self.network.key(x):
+            self.sessions.clear()  # what was for one size
         return self.sessions.keep(self.network.key(x), session)
 
     def describe(self) -> str:

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from segue.conversion import need, to_onnx
+from segue.conversion import LARGEST, SMALLEST, need, to_onnx
 
 Value = TypeVar("Value")
 LARGE = 2**28  # bytes of weights, from which a model goes through a file: ONNX in one piece ends at 2^31
@@ -19,7 +20,8 @@ LARGE = 2**28  # bytes of weights, from which a model goes through a file: ONNX 
 class Sizes:
     """A network that is written in another form: for the first size alone, which is quick, and for all when a second comes.
 
-    If its steps depend on the size it is written for each. write: of the model, a size or None, and the number of channels.
+    If its steps depend on the size it is written for each; small images, which the form for all was not tried with, have forms
+    of their own too. write: of the model, a size or None, and the number of channels. What finds or makes a form holds `lock`.
     """
 
     def __init__(self, model: nn.Module, write: Callable[[nn.Module, tuple[int, int] | None, int], Any]) -> None:
@@ -27,16 +29,22 @@ class Sizes:
         self.write = write
         self.any_size = False  # whether what was written last takes any
         self.may_take_any = True
+        self.exceptions: set[tuple[int, ...]] = set()  # sizes that the form for all does not take
         self.times = 0
+        self.lock = Lock()
 
     def key(self, x: Tensor) -> tuple[int, ...]:
         """What images have in common for which one form is enough."""
-        return () if self.any_size else tuple(x.shape[-2:])
+        return () if self.any_size and self.is_usual(x) else tuple(x.shape[-2:])
+
+    def is_usual(self, x: Tensor) -> bool:
+        height, width = x.shape[-2:]
+        return min(height, width) >= SMALLEST and max(height, width) <= LARGEST and (height, width) not in self.exceptions
 
     def convert(self, x: Tensor) -> Any:
         """A form that takes x."""
         self.times += 1
-        if self.times > 1 and self.may_take_any:
+        if self.times > 1 and self.may_take_any and self.is_usual(x):
             try:
                 network = self.write(self.model, None, x.shape[1])
                 self.any_size = True

@@ -5,19 +5,16 @@ is cut into overlapping tiles of 6x6 pixels, whose transforms are multiplied wit
 the place of a convolution, for 4x4 results of each tile. Rounding errors are some ten times those of the plain sum.
 """
 
-import sys
-from ctypes import CDLL
-from functools import cache
 from math import ceil
 
 import torch
 from torch import Tensor
 
+from segue.engines.loops import BLOCK, input_task, output_task, run
 from segue.engines.portable import Recent
 
 TILES = 36  # numbers of a tile, each of which has its own product of matrices
-STRIP = 128  # tiles that are computed together, at most: they stay in the cache, and the kernels are read not too often
-BLOCK = 32  # channels are padded to multiples of it
+STRIPS = 32, 64, 128  # tiles computed together: they stay in the cache, and the kernels are read not too often
 INPUT, OUTPUT = 4000, 6000  # what the transforms of a tile cost for each channel, in operations of the products
 WORTH = 0.85  # of the cost of the plain convolution
 
@@ -40,20 +37,17 @@ class Winograd:
         self.outputs, self.inputs = weight.shape[:2]
         self.bias, self.padding, self.dilation, self.relu = bias.contiguous(), padding, dilation, relu
         self.weight = weight
-        self.kernels: Recent[Tensor] = Recent(most=2)  # by the size of a strip
+        self.kernels: Recent[Tensor] = Recent(most=len(STRIPS))  # by the size of a strip
 
     def __call__(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """(N, C, H, W) to (N, K, H', W'), as `other` is, all of them channels_last."""
-        from segue.engines.team import run
-        from segue.engines.winograd_loops import input_task, output_task
-
         height, width = (size + 2 * (self.padding - self.dilation) for size in x.shape[-2:])
-        y = torch.empty(x.shape[0], self.outputs, height, width, memory_format=torch.channels_last)
+        y = empty(x, x.shape[0], self.outputs, height, width)
         down, across, tiles = count_tiles(height, width, self.dilation)
-        strip = min(STRIP, tiles)
+        strip = next((strip for strip in STRIPS if strip >= tiles), STRIPS[-1])
         kernels = self.kernels.find((strip,))
         kernels = self.transform_kernels(strip) if kernels is None else kernels
-        v = torch.empty(strip, TILES * padded(self.inputs))
+        v = x.new_empty(strip, TILES * padded(self.inputs))
         threads = torch.get_num_threads()
         for image in range(x.shape[0]):
             source, result = x[image].data_ptr(), y[image].data_ptr()
@@ -71,7 +65,7 @@ class Winograd:
     def transform_kernels(self, strip: int) -> Tensor:
         """(36 K, C, 1, 1), channels padded, laid out for strips of so many tiles."""
         transformed = KERNEL @ self.weight.double() @ KERNEL.T  # K x C x 6 x 6
-        kernels = torch.zeros(TILES, padded(self.outputs), padded(self.inputs))
+        kernels = self.weight.new_zeros(TILES, padded(self.outputs), padded(self.inputs))
         kernels[:, : self.outputs, : self.inputs] = transformed.flatten(2).permute(2, 0, 1)
         shape = [1, TILES * padded(self.inputs), strip, 1]
         packed = torch.ops.mkldnn._reorder_convolution_weight(
@@ -85,13 +79,6 @@ def multiply(v: Tensor, kernels: Tensor) -> Tensor:
     x = v[None, :, None].permute(0, 3, 1, 2)  # 1 x 36 C x T x 1
     m = torch.ops.mkldnn._convolution_pointwise(x, kernels, None, [0, 0], [1, 1], [1, 1], TILES, "none", [], "")
     return m.permute(0, 2, 3, 1).contiguous()
-
-
-@cache
-def works() -> bool:
-    """Whether this machine can: torch has oneDNN, and the threads that the transforms run in."""
-    has_threads = sys.platform.startswith("linux") and hasattr(CDLL(None), "GOMP_parallel")
-    return has_threads and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
 
 
 def pays(shape: torch.Size, outputs: int, padding: int, dilation: int) -> bool:
@@ -116,6 +103,11 @@ def count_tiles(height: int, width: int, dilation: int) -> tuple[int, int, int]:
     """Rows and columns of tiles, for each of dilation x dilation grids of pixels, and all tiles together."""
     down, across = (ceil(size / dilation / 4) for size in (height, width))
     return down, across, dilation * dilation * down * across
+
+
+def empty(x: Tensor, *shape: int) -> Tensor:
+    """A map (N, C, H, W) in channels_last, of the kind of x, whatever torch's defaults are."""
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
 
 
 def padded(channels: int) -> int:

@@ -1,23 +1,65 @@
-"""The transforms of Winograd's convolution as machine code.
+"""Loops as machine code that the threads of torch's own operations run: Winograd's transforms, and depthwise convolution.
 
-Matrices are those of F(4x4, 3x3) in A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016
+Threads of our own would compete with torch's, which go on spinning for milliseconds after each operation. So a loop is given to
+OpenMP as torch uses it on Linux: GNU's, whose entry is GOMP_parallel. A loop is a function of its task, whole numbers of which
+the first is the next of its pieces that no thread has taken yet. All that is compiled stands in this file, by whose date numba
+knows whether what it has kept is still good.
+
+The matrices are those of F(4x4, 3x3) in A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016
 (https://arxiv.org/abs/1509.09308), section 4.
 """
 
+import ctypes
+from functools import cache
 from typing import Any
 
+import numba
 import numpy as np
-from numba import njit
+from llvmlite import ir
+from numba import cfunc, njit, types
+from numba.extending import intrinsic
 
-from segue.engines.team import FAST, carray, floats, take
-from segue.engines.winograd import BLOCK
-
+BLOCK = 32  # channels that are transformed together
 ROW = 6 * BLOCK
 SHARE = 8  # tiles that a thread takes at once
+LOWEST = np.finfo(np.float32).min
 
-# Of a task: whole numbers, of which some are addresses.
+# Of Winograd's tasks: whole numbers, of which some are addresses.
 NEXT, X, V, ROWS, COLUMNS, CHANNELS, DOWN, ACROSS, DILATION, FIRST, LAST, PADDING = range(12)
 Y, M, RELU, BIAS, OTHER = X, V, PADDING, 12, 13
+# Of the depthwise task.
+(
+    D_NEXT, D_X, D_Y, D_KERNELS, D_BIAS, D_OTHER, D_ROWS, D_COLUMNS, D_HEIGHT, D_WIDTH, D_CHANNELS, D_TAPS_DOWN, D_TAPS_ACROSS,
+    D_STRIDE_DOWN, D_STRIDE_ACROSS, D_PADDING_DOWN, D_PADDING_ACROSS, D_DILATION_DOWN, D_DILATION_ACROSS, D_RELU,
+) = range(20)  # fmt: skip
+
+FAST: Any = {"fastmath": True, "error_model": "numpy", "nogil": True}  # no rounding is prescribed: sums may be reordered
+TASK = types.void(types.CPointer(types.int64))
+
+
+@intrinsic
+def pointer(_: Any, address: Any) -> Any:
+    """The pointer to float32 that a whole number is."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.int64), generate
+
+
+@intrinsic
+def next_piece(_: Any, numbers: Any) -> Any:
+    """The next piece, which no other thread gets."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.atomic_rmw("add", values[0], ir.IntType(64)(1), "monotonic")
+
+    return types.int64(types.CPointer(types.int64)), generate
+
+
+take: Any = next_piece  # a numba function gives the first argument itself
+floats: Any = pointer
+carray: Any = numba.carray  # type: ignore[attr-defined]
 
 
 @njit(inline="always", **FAST)
@@ -129,7 +171,7 @@ def transform_output(
     rows, columns, channels = y.shape
     padded = m.shape[1] // 36
     s, o = np.empty(4 * ROW, np.float32), np.empty(4 * BLOCK, np.float32)
-    floor = np.float32(0) if relu else np.float32(-np.inf)
+    floor = np.float32(0) if relu else LOWEST
     for tile in range(start, end):
         top, left = place(tile, down, across, dilation)
         for c in range(0, channels, BLOCK):
@@ -178,3 +220,65 @@ def output_task(task: Any) -> None:
         end = min(start + SHARE, task[LAST])
         transform_output(m, bias, other, y, task[DOWN], task[ACROSS], task[DILATION], task[RELU] != 0, task[FIRST], start, end)
         start = task[FIRST] + SHARE * take(task)
+
+
+@njit(**FAST)
+def convolve_row(x: Any, kernels: Any, bias: Any, other: Any, y: Any, row: int, task: Any) -> None:
+    rows, columns, channels = x.shape
+    floor = np.float32(0) if task[D_RELU] else LOWEST
+    for column in range(y.shape[1]):
+        to = y[row, column]
+        if len(other):
+            plus = other[row, column]
+            for c in range(channels):
+                to[c] = bias[c] + plus[c]
+        else:
+            for c in range(channels):
+                to[c] = bias[c]
+        for i in range(kernels.shape[0]):
+            at = row * task[D_STRIDE_DOWN] + i * task[D_DILATION_DOWN] - task[D_PADDING_DOWN]
+            if not 0 <= at < rows:
+                continue
+            for j in range(kernels.shape[1]):
+                beside = column * task[D_STRIDE_ACROSS] + j * task[D_DILATION_ACROSS] - task[D_PADDING_ACROSS]
+                if 0 <= beside < columns:
+                    source, kernel = x[at, beside], kernels[i, j]
+                    for c in range(channels):
+                        to[c] += source[c] * kernel[c]
+        for c in range(channels):
+            to[c] = max(to[c], floor)
+
+
+def rows_task(task: Any) -> None:
+    channels = task[D_CHANNELS]
+    x = carray(floats(task[D_X]), (task[D_ROWS], task[D_COLUMNS], channels))
+    y = carray(floats(task[D_Y]), (task[D_HEIGHT], task[D_WIDTH], channels))
+    kernels = carray(floats(task[D_KERNELS]), (task[D_TAPS_DOWN], task[D_TAPS_ACROSS], channels))
+    bias = carray(floats(task[D_BIAS]), (channels,))
+    other = carray(floats(task[D_OTHER]), (task[D_HEIGHT] if task[D_OTHER] else 0, task[D_WIDTH], channels))
+    row = take(task)
+    while row < task[D_HEIGHT]:
+        convolve_row(x, kernels, bias, other, y, row, task)
+        row = take(task)
+
+
+@cache
+def team() -> Any:
+    """OpenMP's entry, which calls a function in so many threads and returns when all are done."""
+    entry = ctypes.CDLL(None).GOMP_parallel
+    entry.argtypes, entry.restype = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint), None
+    return entry
+
+
+@cache
+def compiled(function: Any) -> Any:
+    try:
+        return cfunc(TASK, cache=True)(function)
+    except Exception:  # no folder for it can be written, or what is there is damaged
+        return cfunc(TASK)(function)
+
+
+def run(function: Any, task: list[int], threads: int) -> None:
+    """A loop over its task, whose first number is set to 0, in so many threads."""
+    numbers = np.array([0, *task], np.int64)
+    team()(compiled(function).address, numbers.ctypes.data, threads, 0)
