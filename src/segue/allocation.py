@@ -5,7 +5,7 @@ import os
 import sys
 from functools import cache
 
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # numbers of mallopt's options in malloc.h
+TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX = -1, -3, -4  # numbers of mallopt's options in malloc.h
 OWN = "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"  # by which users choose themselves
 
 
@@ -21,3 +21,10 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(MMAP_MAX, 0)) and bool(mallopt(TRIM_THRESHOLD, 2**31 - 1))
+
+
+def return_freed_memory() -> None:
+    """Undo it, where memory matters more than time: large maps are given back at once, as glibc does it by itself."""
+    if keep_freed_memory():
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(MMAP_MAX, 2**16), mallopt(MMAP_THRESHOLD, 2**25), mallopt(TRIM_THRESHOLD, 2**26)

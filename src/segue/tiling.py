@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segue.allocation import return_freed_memory
 from segue.images import Raster
 from segue.inference import Predictor
 from segue.labels import Mask
@@ -239,6 +240,8 @@ def measure(predictor: Predictor, traits: Traits, height: int, width: int) -> fl
     """The bytes that each pixel of a tile takes in the network, found on a first tile; a guess where the system does not tell."""
     if predictor not in MEASURED:
         image = np.zeros((height, width, predictor.channels), np.uint8)
+        if predictor.device.type == "cpu":
+            return_freed_memory()  # kept, it is in pieces, and grows beyond what a tile is given
         tile_scores(predictor, image, traits)  # an engine gets ready
         taken = peak_memory(lambda: tile_scores(predictor, image, traits), predictor.device)
         MEASURED[predictor] = BYTES if taken is None else max(64.0, taken / (height * width))
