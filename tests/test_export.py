@@ -9,10 +9,10 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from conftest import call
 from test_contract import NETWORKS, Options, small_model
 
 from segue.checkpoint import Card, load_checkpoint, save_checkpoint
-from segue.cli import main
 from segue.data import Streets
 from segue.data.streets import STREETS
 from segue.evaluation import evaluate
@@ -31,15 +31,6 @@ DOCS = Path(__file__).parent.parent / "docs" / "export.md"
 LABELS = Labels.from_names(["a", "b", "c"])
 OTHERS = {"deeplabv3plus": {"backbone": "resnet18"}}  # of which torch's exporter makes quick work
 EVERY = [(name, OTHERS.get(name, options)) for name, options in NETWORKS]
-
-
-def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["segue", *map(str, args)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def photo(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:

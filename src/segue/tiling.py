@@ -209,6 +209,8 @@ def make_plan(predictor: Predictor, height: int, width: int, tile: tuple[int, in
         raise ValueError("this network takes depth beside the image, which tiles do not; label the image whole, in Python")
     if predictor.views != [(1.0, False)]:
         raise ValueError("tiles are seen at the image's own size alone; leave out scales and flip, or label the image whole")
+    if predictor.device.type == "cpu":
+        return_freed_memory()  # kept, it is in pieces, and grows beyond what a tile is given
     traits = examine(predictor.network, predictor.channels, predictor.device)
     if tile is None:
         tile = choose_tile(predictor, traits, height, width, row_bytes)
@@ -240,8 +242,6 @@ def measure(predictor: Predictor, traits: Traits, height: int, width: int) -> fl
     """The bytes that each pixel of a tile takes in the network, found on a first tile; a guess where the system does not tell."""
     if predictor not in MEASURED:
         image = np.zeros((height, width, predictor.channels), np.uint8)
-        if predictor.device.type == "cpu":
-            return_freed_memory()  # kept, it is in pieces, and grows beyond what a tile is given
         tile_scores(predictor, image, traits)  # an engine gets ready
         taken = peak_memory(lambda: tile_scores(predictor, image, traits), predictor.device)
         MEASURED[predictor] = BYTES if taken is None else max(64.0, taken / (height * width))
