@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from segue.engines.memory import wait
 from segue.provenance import commit, describe_machine, name_processor
 
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "Pillow", "cityscapesscripts": "cityscapesScripts"} | {
@@ -89,10 +90,10 @@ def compare(
             if rest:
                 time.sleep(rest)
                 sides[side]()
-            synchronize()
+            wait()
             start = clock()
             sides[side]()
-            synchronize()
+            wait()
             times[side].append(clock() - start)
     return times
 
@@ -134,12 +135,6 @@ def serve(pipe: Connection, make: Callable[..., Callable[..., Any]], arguments: 
                 pipe.send(error)
     except EOFError:  # closed
         pass
-
-
-def synchronize() -> None:
-    """Wait until the GPU is done, where one is in use."""
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
 
 
 def summarize(times: Times, first: str, unit: str = "s") -> Summary:

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segue.checkpoint import Card, find_checkpoint, load_checkpoint
 from segue.data.streets import Streets
+from segue.engines.memory import wait
 from segue.images import Raster
 from segue.inference import Predictor
 from segue.labels import IGNORE, Labels
@@ -157,8 +158,7 @@ class Stopwatch:
         return prepared - start, scored - prepared, end - scored
 
     def mark(self) -> None:
-        if self.predictor.device.type == "cuda":
-            torch.cuda.synchronize(self.predictor.device)
+        wait()
         self.marks.append(time.perf_counter())
 
 

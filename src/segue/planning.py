@@ -18,6 +18,7 @@ from segue.data import create_dataset
 from segue.data.loading import EpochSampler
 from segue.data.memory import Estimate, estimate, free_memory, may_share
 from segue.data.samples import Samples
+from segue.engines.memory import wait
 from segue.inference import working_size
 from segue.labels import Labels
 from segue.models import create_model
@@ -25,7 +26,7 @@ from segue.optimization import freeze_norms
 from segue.provenance import describe_machine
 from segue.recipes import Recipe
 from segue.runs import check_fit, fields_of
-from segue.steps import MemoryFormat, Step, faster_format, float32_products, time_formats, training_samples, wait_for
+from segue.steps import MemoryFormat, Step, faster_format, float32_products, time_formats, training_samples
 
 BATCHES = ((2, 4), (1, 2), (1,))  # images in those from which larger ones are told; the first that fit are taken
 LOADED = 8  # samples that are loaded to tell how long it takes
@@ -272,10 +273,10 @@ def evaluate_image(recipe: Recipe, network: nn.Module, data: Dataset[Any], devic
         with torch.inference_mode():
             network(x)
             for _ in range(2):
-                wait_for(device)
+                wait()
                 start = time.perf_counter()
                 network(x)
-                wait_for(device)
+                wait()
                 seconds.append(time.perf_counter() - start)
     except torch.OutOfMemoryError:
         raise ValueError(

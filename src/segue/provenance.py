@@ -4,6 +4,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ def describe_machine(device: str = "") -> dict[str, Any]:
     versions = {"segue": segue.__version__, "torch": torch.__version__, "python": platform.python_version()}
     if device != "cpu" and torch.cuda.is_available():
         return {"hardware": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}", "versions": versions}
-    return {"hardware": f"{torch.get_num_threads()} cores of {name_processor()}", "versions": versions}
+    threads = torch.get_num_threads()
+    return {"hardware": f"{threads} core{'s' if threads > 1 else ''} of {name_processor()}", "versions": versions}
 
 
+@cache
 def name_processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

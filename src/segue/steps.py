@@ -14,13 +14,13 @@ from torch.utils.data import Dataset
 
 from segue.data.loading import PixelMap, TrainingSamples
 from segue.data.transforms import Augment, ObjectCrop, Transform
+from segue.engines.memory import FORMATS, wait
 from segue.losses import supervised_loss
 from segue.optimization import freeze_norms, make_optimizer
 from segue.recipes import Recipe
 from segue.weights import sample_borders, sample_edges
 
 MemoryFormat = Literal["channels_first", "channels_last"]
-FORMATS: dict[str, torch.memory_format] = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 TRIED = 4  # images of the batch on which the memory formats are compared, at most
 GAIN = 1.1  # by which channels_last must be faster to be taken: what is nearly equal shall not be left to chance
 TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -76,10 +76,10 @@ class Step:
         return min(self.timed() for _ in range(times))
 
     def timed(self) -> float:
-        wait_for(self.device)
+        wait()
         start = time.perf_counter()
         self()
-        wait_for(self.device)
+        wait()
         return time.perf_counter() - start
 
 
@@ -98,11 +98,6 @@ def training_samples(
         augment = Augment(recipe.crop, recipe.scale, recipe.flip, recipe.jitter, recipe.rotate, recipe.elastic, recipe.short_side)
         transform = ObjectCrop(augment) if recipe.objects else augment
     return TrainingSamples(samples, transform, num_classes, recipe.seed, fields, maps)
-
-
-def wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from segue.data.memory import cached
 from segue.data.samples import DataError
 from segue.data.transforms import Transform
 from segue.doctor import quick_check
+from segue.engines.memory import FORMATS
 from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.labels import Labels
 from segue.losses import supervised_loss
@@ -38,7 +39,7 @@ from segue.models import create_model
 from segue.optimization import freeze_norms, learning_rate_share, make_optimizer
 from segue.recipes import Recipe, get_recipe
 from segue.report.sheet import Row, contact_sheet
-from segue.steps import FORMATS, faster_format, float32_products, time_formats, to_format, training_samples
+from segue.steps import faster_format, float32_products, time_formats, to_format, training_samples
 from segue.weights import class_weights
 
 # What a recipe shares with the one that is trained before it.

@@ -2,7 +2,6 @@
 
 import json
 import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -16,8 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segue.provenance import name_processor
+
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")  # whose versions make a measurement out of date
 MOST = 1000  # entries; the oldest are forgotten
+FORMATS: dict[str, torch.memory_format] = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 def size_class(x: Tensor) -> int:
@@ -44,16 +46,8 @@ def installed() -> list[str]:
 
 
 def processor(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} {cpu_name()}"
-
-
-@cache
-def cpu_name() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return f"{line.partition(':')[2].strip()} ({os.cpu_count()})"
-    return f"{platform.processor() or platform.machine()} ({os.cpu_count()})"
+    cpu = f"{device.type} {name_processor()} ({os.cpu_count()})"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu
 
 
 def cache_file() -> Path:
@@ -102,10 +96,14 @@ def compare(sides: Mapping[str, Callable[[], object]], seconds: float, runs: int
 
 
 def clock(side: Callable[[], object]) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    wait()
     start = time.perf_counter()
     side()
+    wait()
+    return time.perf_counter() - start
+
+
+def wait() -> None:
+    """Until a GPU, if there is one, has done what it was given."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from segue.engines.folding import fold_batch_norms
-from segue.engines.memory import compare, describe_case, recall, remember, size_class
+from segue.engines.memory import FORMATS, compare, describe_case, recall, remember, size_class
 from segue.layers import SegmentationModel
 
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 WORTH = 2**16  # pixels, from which on the format is measured
 
 
@@ -40,7 +39,7 @@ class TorchEngine:
 
     def choose_format(self, x: Tensor) -> str:
         if x.shape[0] * x.shape[-2] * x.shape[-1] < WORTH:
-            return "contiguous"
+            return "channels_first"
         case = describe_case("memory format", self.model, x)
         known = recall(case).get("choice")
         if known in FORMATS:
