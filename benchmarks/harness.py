@@ -25,8 +25,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
+from segue.checkpoint import Card, load_checkpoint
 from segue.engines.memory import wait
+from segue.models.enet import ENet
 from segue.provenance import commit, describe_machine, name_processor
 
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "Pillow", "cityscapesscripts": "cityscapesScripts"} | {
@@ -135,6 +138,18 @@ def serve(pipe: Connection, make: Callable[..., Callable[..., Any]], arguments: 
                 pipe.send(error)
     except EOFError:  # closed
         pass
+
+
+def enet_of_classes(classes: int) -> tuple[ENet, Card]:
+    """The ENet that ships with segue, and its card. Further classes are those that it has, less 3, and so win nowhere."""
+    network, card = load_checkpoint("enet-camvid")
+    if not isinstance(network, ENet):
+        raise SystemExit(f"enet-camvid is a {type(network).__name__}")
+    more, last = classes - network.num_classes, network.fullconv
+    network.fullconv = nn.ConvTranspose2d(last.in_channels, classes, 2, stride=2)
+    weights = {"weight": torch.cat([last.weight, last.weight[:, :more]], 1), "bias": torch.cat([last.bias, last.bias[:more] - 3])}
+    network.fullconv.load_state_dict(weights)
+    return network.eval(), card
 
 
 def summarize(times: Times, first: str, unit: str = "s") -> Summary:

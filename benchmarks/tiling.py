@@ -2,10 +2,11 @@
 
 segue.tiling.predict_tiled beside MONAI's sliding_window_inference (one window at a time, gaussian blending), which is given the
 normalised image and followed by argmax. Windows and their overlap are those that segue chooses; both run the same network in
-eager torch. "Overhead" is the time that is not spent in the network's own layers, at its own resolution: conversion, cutting,
-upsampling, blending, argmax. "Memory" is the peak of a process of its own, above what it holds before it begins: libraries,
-network and image. The stand-in network is a mean of 8 x 8 pixels and a 1x1 convolution, so that next to nothing is spent in it.
-Threads: torch's for both, --threads.
+eager torch: "enet", the one that ships with segue, with 8 more classes that win nowhere, on a drawn street; "stand-in", a mean
+of 8 x 8 pixels and a 1x1 convolution, so that next to nothing is spent in it, on squares of chance colours. "Overhead" is the
+time that is not spent in the network's own layers, at its own resolution: conversion, cutting, upsampling, blending, argmax.
+"Memory" is the peak of a process of its own, above what it holds before it begins: libraries, network and image. Threads:
+torch's for both, --threads.
 """
 
 import json
@@ -18,15 +19,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from harness import arguments, command_line, compare, summarize, write_record
+from harness import arguments, command_line, compare, enet_of_classes, summarize, write_record
 from torch import Tensor, nn
 
-from segue import Labels, Predictor, create_model
+from segue import Labels, Predictor
+from segue.data.streets import Streets
 from segue.layers import SegmentationModel
 from segue.tiling import make_plan, predict_tiled
 
 CLASSES = 19
-MEAN, STD = (0.41, 0.43, 0.43), (0.3, 0.31, 0.3)
+EQUAL = (
+    "equal: the share of pixels in which both sides agree. Where the overlap suffices, segue's labels are those of the whole image; "
+    "MONAI blends in what each window says near its edges."
+)
 
 
 class StandIn(SegmentationModel):
@@ -34,6 +39,7 @@ class StandIn(SegmentationModel):
 
     def __init__(self) -> None:
         super().__init__(CLASSES, 3)
+        torch.manual_seed(0)
         self.conv = nn.Conv2d(3, CLASSES, 1)
 
     def score(self, x: Tensor) -> Tensor:
@@ -59,12 +65,17 @@ class Clock:
 
 def prepare(name: str, size: int) -> tuple[SegmentationModel, Clock, np.ndarray, dict[str, Callable[[], np.ndarray]]]:
     """The network, its clock, an image, and the two sides."""
-    torch.manual_seed(0)
-    network = (StandIn() if name == "stand-in" else create_model(name, CLASSES)).eval()
+    network: SegmentationModel
+    if name == "stand-in":
+        network, mean, std = StandIn().eval(), (0.5,) * 3, (0.25,) * 3
+        coarse = np.random.default_rng(0).integers(0, 256, (size // 40, size // 40, 3), dtype=np.uint8)
+        image = np.kron(coarse, np.ones((40, 40, 1), np.uint8))
+    else:
+        network, card = enet_of_classes(CLASSES)
+        mean, std = card.mean, card.std
+        image = Streets("val", count=1, size=(size, size))[0]["image"]
     clock = Clock(network)
-    coarse = np.random.default_rng(0).integers(0, 256, (size // 40, size // 40, 3), dtype=np.uint8)
-    image = np.kron(coarse, np.ones((40, 40, 1), np.uint8))[:size, :size]
-    predictor = Predictor(network, Labels.from_names([str(i) for i in range(CLASSES)]), MEAN, STD)
+    predictor = Predictor(network, Labels.from_names([str(i) for i in range(CLASSES)]), mean, std)
     predictor.engine = network.score
     plan = make_plan(predictor, *image.shape[:2])
     tile = plan.tile[0]
@@ -114,7 +125,7 @@ def main() -> None:
         _, clock, _, sides = prepare(name, size)
         labels = {side: run() for side, run in sides.items()}
         equal = float((labels["segue"] == labels["MONAI"]).mean())
-        if equal < 0.98:
+        if equal < 0.95:
             raise SystemExit(f"{name}: the sides agree in {equal:.3f} of the pixels only")
         rounds = options.rounds if name == "stand-in" else min(options.rounds, 2)
         summary = summarize(compare(sides, rounds, clock), "segue")
@@ -123,7 +134,7 @@ def main() -> None:
         results[f"{name}, memory, {size} x {size}"] = summarize(peaks, "segue", unit="MB")
         for figures in summary.values():
             figures["equal"] = round(equal, 5)
-    write_record(options.out, command_line(), results, notes=["equal: the share of pixels in which both sides agree"])
+    write_record(options.out, command_line(), results, notes=[EQUAL])
 
 
 if __name__ == "__main__":

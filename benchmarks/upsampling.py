@@ -11,25 +11,22 @@ before each a rest, for torch's threads look for more work for some milliseconds
 is not measured.
 
 Maps: "network", 128 x 256 scores of the ENet that ships with segue, on a drawn street. Since its scores are of full size, they
-are averaged over 8 x 8 pixels; 8 more classes, which ENet does not have, are 8 of its 11 less 3, so that they win nowhere.
+are averaged over 8 x 8 pixels; 8 more classes, which it does not have, are 8 of its 11 less 3, so that they win nowhere.
 "noise", normal random numbers: the worst that can come, since no two neighbours agree. "full size" has nothing to interpolate.
 """
 
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import torch
 import torch.nn.functional as F
-from harness import arguments, command_line, compare, summarize, write_record
+from harness import arguments, command_line, compare, enet_of_classes, summarize, write_record
 from torch import Tensor
 
-import segue
-from segue.checkpoint import load_checkpoint
 from segue.data.streets import Streets
 from segue.inference import Normalize
 from segue.upsampling import Taps, taps, upsample_argmax, upsample_confident
@@ -77,11 +74,10 @@ def plain_loop(scores: Tensor, rows: Taps, columns: Taps, pool: ThreadPoolExecut
 @torch.inference_mode()
 def network_scores(height: int, width: int) -> Tensor:
     """(1, 19, height, width), as said above."""
-    network, card = load_checkpoint(Path(segue.__file__).parent / "pretrained/enet-camvid")
+    network, card = enet_of_classes(CLASSES)
     image = Streets("val", count=1, size=(8 * height, 8 * width))[0]["image"]
     x = Normalize(card.mean, card.std)(torch.tensor(image).permute(2, 0, 1)[None])
-    scores = F.avg_pool2d(network.eval()(x), 8)
-    return torch.cat([scores, scores[:, : CLASSES - scores.shape[1]] - 3], dim=1).contiguous()
+    return F.avg_pool2d(network(x), 8)
 
 
 def torch_labels(scores: Tensor, size: tuple[int, int]) -> Tensor:
