@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parents[1] / "docs" / "performance"
-ORDER = ("engines", "upsampling", "tiling", "predict-memory", "loading", "training", "scoring", "confusion_matrix", "crf")
+ORDER = ("engines", "upsampling", "tiling", "big_images", "loading", "training", "scoring", "confusion_matrix", "crf")
 FIXED = ("case", "side", "unit", "median", "quartile_1", "quartile_3", "ratio", "ratio_quartiles")
 TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 COLOURS = (  # Okabe and Ito's, and three more

@@ -28,8 +28,9 @@ from segue.layers import SegmentationModel
 from segue.tiling import make_plan, predict_tiled
 
 CLASSES = 19
+SMALL = 2400  # pixels: two tiles
 EQUAL = (
-    "equal: the share of pixels in which both sides agree. Where the overlap suffices, segue's labels are those of the whole image; "
+    "equal: the share of pixels in which both sides agree. segue gives the labels of the whole image where the overlap suffices; "
     "MONAI blends in what each window says near its edges."
 )
 
@@ -101,14 +102,14 @@ def memory(entry: str) -> int:
 def peak_above(name: str, size: int, side: str, threads: int) -> float:
     """Megabytes, in a process of its own."""
     command = [sys.executable, __file__, "--peak", json.dumps([name, size, side, threads])]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
 
 
 def print_peak(name: str, size: int, side: str, threads: int) -> None:
     import monai.inferers  # noqa: F401
 
     torch.set_num_threads(threads)
-    *_, small = prepare(name, 1500)
+    *_, small = prepare(name, SMALL)
     small[side]()  # what the libraries allocate once
     *_, sides = prepare(name, size)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
@@ -119,7 +120,7 @@ def print_peak(name: str, size: int, side: str, threads: int) -> None:
 
 def main() -> None:
     options = arguments(__doc__, rounds=5)
-    size = 2400 if options.quick else 6000
+    size = SMALL if options.quick else 6000
     results: dict[str, Any] = {}
     for name in ("stand-in",) if options.quick else ("stand-in", "enet"):
         _, clock, _, sides = prepare(name, size)
