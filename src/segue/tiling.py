@@ -31,6 +31,7 @@ SHARE = 4  # tiles are exact where their side is so many times the reach: they s
 OVERLAP = 4  # blended tiles share this part of their side
 SIDES = (512, 1024, 2048, 4096)  # of tiles: at least, where the reach is small, where tiles are blended, at most
 ROOM = 1400 * 2**20  # bytes that a tile may take in a network on a CPU
+LEEWAY = 1.1  # by which a tile may be larger if it is exact then: measured twice, a network's memory differs by a fifth
 BAND = 300 * 2**20  # bytes of the image's rows that are in memory at a time
 BYTES = 400  # a pixel takes in a network, where that cannot be measured
 
@@ -231,8 +232,10 @@ def choose_tile(predictor: Predictor, traits: Traits, height: int, width: int, r
     room = ROOM if predictor.device.type == "cpu" else torch.cuda.mem_get_info(predictor.device)[0] // 2
     bytes_each = measure(predictor, traits, min(height, usual), min(width, usual))
     most = min(largest, max(least, math.isqrt(int(room / bytes_each))))
-    affordable = traits.reach is not None and SHARE * traits.reach <= most
-    side = min(most, max(usual, 16 * (traits.reach or 0)) if affordable else blended)
+    side = min(most, blended)
+    if traits.reach is not None and SHARE * traits.reach <= LEEWAY * most:
+        most = max(most, SHARE * traits.reach)
+        side = min(most, max(usual, 16 * traits.reach))
     tall = min(side, max(least, BAND // max(1, row_bytes)))
     return tall, side if tall == side else min(2 * largest, most * most // tall)
 
@@ -262,13 +265,11 @@ def join(scores: Tensor, before: Tensor | None, last: bool, axis: Axis, dim: int
     What is left begins with `halo` cells that are done, since pixels lie between two cells.
     """
     overlap, halo = axis.overlap, axis.halo
-    if overlap:
+    if overlap and before is not None:
         place = (torch.arange(overlap, device=scores.device) + 0.5) / overlap
         ramp = (0.5 - 0.5 * torch.cos(torch.pi * place)).view(-1, *[1] * (2 - dim))
-        if before is not None:
-            scores.narrow(dim, 0, overlap).mul_(ramp).add_(before.narrow(dim, halo, overlap))
-        if not last:
-            scores.narrow(dim, scores.shape[dim] - overlap, overlap).mul_(1 - ramp)
+        shared = scores.narrow(dim, 0, overlap)
+        torch.lerp(before.narrow(dim, halo, overlap), shared, ramp, out=shared)
     if before is not None and halo:
         scores = torch.cat([before.narrow(dim, 0, halo), scores], dim)
     if last:
