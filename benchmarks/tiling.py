@@ -30,7 +30,7 @@ from segue.layers import SegmentationModel
 from segue.tiling import make_plan, predict_tiled
 
 CLASSES = 19
-SMALL = 2400  # pixels: two tiles
+SMALL = 2400
 EQUAL = (
     "equal: the share of pixels in which both sides agree. segue gives the labels of the whole image where the overlap suffices; "
     "MONAI blends in what each window says near its edges."
@@ -83,7 +83,7 @@ def prepare(name: str, size: int) -> tuple[SegmentationModel, Clock, np.ndarray,
     predictor.engine = network.score
     plan = make_plan(predictor, *image.shape[:2])
     tile = plan.tile[0]
-    shared = plan.columns.stops[0] - plan.columns.starts[1]
+    shared = plan.columns.stops[0] - plan.columns.starts[1] if len(plan.columns) > 1 else 0
 
     @torch.inference_mode()
     def monai() -> np.ndarray:
