@@ -5,7 +5,6 @@ height), and images of 20,000 pixels' width in bands, of which a quarter of the 
 They are drawn streets of 2000 x 2000 pixels, side by side and one below the other. Memory is the most that the process
 held (its maximum resident set): Python, torch and the network too, which the photo shows; "more than the photo" is what the
 size costs. The images are PNGs; "TIFF" is of 16 bits, stored without compression.
-Time is that of the whole command, which reads the image, and writes labels and a picture of them.
 """
 
 import multiprocessing
@@ -13,7 +12,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +35,13 @@ def draw(path: Path, height: int, width: int) -> None:
         cv2.imwrite(str(path), image)
 
 
-def predict(image: Path, out: Path) -> tuple[float, float]:
-    """Megabytes at the peak, and seconds."""
-    start = time.perf_counter()
+def predict(image: Path, out: Path) -> float:
+    """Megabytes at the peak."""
     process = subprocess.Popen([sys.executable, "-m", "segue", "predict", str(image), "--out", str(out)])
     _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"segue predict {image} ended with {os.waitstatus_to_exitcode(status)}")
-    return usage.ru_maxrss / 2**10, time.perf_counter() - start
+    return usage.ru_maxrss / 2**10
 
 
 def main() -> None:
@@ -61,13 +58,12 @@ def main() -> None:
             drawing = multiprocessing.get_context("spawn").Process(target=draw, args=(image, height, width))
             drawing.start()
             drawing.join()
-            megabytes, seconds = predict(image, Path(folder) / "labels")
+            megabytes = predict(image, Path(folder) / "labels")
             kind = "TIFF, " if image.suffix == ".tif" else ""
             rows.append(
                 {
                     "case": "", "side": f"{kind}{width:,} x {height:,}", "unit": "MB", "median": round(megabytes),
                     "MB_more_than_the_photo": round(megabytes - (rows[0]["median"] if rows else megabytes)),
-                    "seconds": round(seconds, 1), "million_pixels_a_second": round(height * width / seconds / 1e6, 3),
                 }
             )  # fmt: skip
             image.unlink()
