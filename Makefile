@@ -33,7 +33,7 @@ ON_GPU = $(addprefix benchmarks/,engines.py training.py upsampling.py)
 BENCHMARKS = $(if $(filter cuda,$(DEVICE)),$(ON_GPU),\
 	$(filter-out benchmarks/harness.py benchmarks/report.py,$(wildcard benchmarks/*.py)))
 
-# Every comparison with other packages, measured on this machine, in half an hour or more; on its GPU: make bench DEVICE=cuda
+# Every comparison with other packages, measured on this machine, in an hour and a half or more; on its GPU: make bench DEVICE=cuda
 bench: $(READY)
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable ".[bench]"
 	failed=; for script in $(BENCHMARKS); do \

@@ -64,7 +64,7 @@ carray: Any = numba.carray  # type: ignore[attr-defined]
 
 @njit(inline="always", **FAST)
 def place(tile: int, down: int, across: int, dilation: int) -> tuple[int, int]:
-    """The first row and column of a tile's results; with dilation a tile takes every so manieth pixel."""
+    """The first row and column of a tile's results; with dilation a tile takes every `dilation`-th pixel."""
     phase, at = divmod(tile, down * across)
     return phase // dilation + 4 * dilation * (at // across), phase % dilation + 4 * dilation * (at % across)
 

@@ -104,6 +104,6 @@ def clock(side: Callable[[], object]) -> float:
 
 
 def wait() -> None:
-    """Until a GPU, if there is one, has done what it was given."""
-    if torch.cuda.is_available():
+    """Until a GPU, if one is in use, has done what it was given."""
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
