@@ -105,5 +105,5 @@ def clock(side: Callable[[], object]) -> float:
 
 def wait() -> None:
     """Until a GPU, if one is in use, has done what it was given."""
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.synchronize()
