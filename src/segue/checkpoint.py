@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-import segue
+from segue._version import __version__
 from segue.labels import Labels
 from segue.models import MODELS, create_model
 
@@ -66,7 +66,7 @@ def save_checkpoint(folder: str | Path, model: nn.Module, card: Card) -> None:
 def write_card(folder: Path, card: Card, sha256: str) -> None:
     fields = {
         "format": FORMAT,
-        "segue": segue.__version__,
+        "segue": __version__,
         **card.__dict__,
         "labels": card.labels.to_json(),
         "sha256": sha256,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-import segue
+from segue._version import __version__
 
 
 def command_line() -> str:
@@ -35,7 +35,7 @@ def describe_machine(device: str = "") -> dict[str, Any]:
 
     device: what computed, "cpu" or "cuda"; without it, the GPUs if there are any.
     """
-    versions = {"segue": segue.__version__, "torch": torch.__version__, "python": platform.python_version()}
+    versions = {"segue": __version__, "torch": torch.__version__, "python": platform.python_version()}
     if device != "cpu" and torch.cuda.is_available():
         return {"hardware": f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}", "versions": versions}
     threads = torch.get_num_threads()

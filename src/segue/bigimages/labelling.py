@@ -16,7 +16,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-import segue
+from segue._version import __version__
 from segue.bigimages.pngs import write_png
 from segue.bigimages.sources import Source, Window, fit, open_source
 from segue.bigimages.tiffs import NODATA, write_tiff
@@ -129,7 +129,7 @@ class Work:
             head = hashlib.sha256(file.read(HEAD)).hexdigest()
         key = {
             "source": [about.st_size, about.st_mtime_ns, head], "image": [image.height, image.width, image.channels],
-            "identity": identity, "tile": tile, "segue": segue.__version__,
+            "identity": identity, "tile": tile, "segue": __version__,
         }  # fmt: skip
         work = cls(target, image.width, key)
         try:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 
-from segue import __version__
+from segue._version import __version__
 from segue.cli.benchmark import benchmark
 from segue.cli.compare import compare
 from segue.cli.data import data

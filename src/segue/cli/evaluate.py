@@ -193,7 +193,7 @@ def part_file(out: Path, *what: str) -> Path:
     """Where the matrices of an evaluation are kept while it runs: a name that no other checkpoint, data or segue has."""
     import hashlib
 
-    from segue import __version__
+    from segue._version import __version__
 
     return out / f"{hashlib.sha256(repr((__version__, *what)).encode()).hexdigest()[:16]}.part.npz"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
-from segue import __version__
+from segue._version import __version__
 from segue.data.samples import DataError
 
 DELAYS: tuple[float, ...] = (1, 2, 4, 8, 16)  # seconds before each further try that brings nothing new

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-import segue
+from segue._version import __version__
 from segue.checkpoint import Card, find_checkpoint
 from segue.conversion import need
 from segue.images import Raster, find_fault
@@ -23,7 +23,7 @@ def describe(checkpoint: str | Path, card: Card, **more: Any) -> dict[str, str]:
     folder = find_checkpoint(checkpoint)
     terms = folder / "TERMS.md" if folder else None
     fields = {
-        "segue": segue.__version__,
+        "segue": __version__,
         "network": card.network,
         "options": card.options,
         "classes": card.labels.names,
