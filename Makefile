@@ -26,8 +26,8 @@ check: $(READY)
 
 # What the code says of itself: a page and drawings for each network, and the table of what they learned.
 docs: $(READY)
-	$(BIN)/python -m segue.report.results docs/results
-	$(BIN)/python -m segue.report.pages docs/networks
+	PYTHONPATH=tools $(BIN)/python -m network_pages.results docs/results
+	PYTHONPATH=tools $(BIN)/python -m network_pages.pages docs/networks
 
 ON_GPU = $(addprefix benchmarks/,engines.py training.py upsampling.py)
 BENCHMARKS = $(if $(filter cuda,$(DEVICE)),$(ON_GPU),\

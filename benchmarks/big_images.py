@@ -20,7 +20,7 @@ import numpy as np
 import tifffile
 from harness import arguments, command_line, write_record
 
-from segue.data.streets import Streets
+from segue.data.synthetic.streets import Streets
 
 SCENE = 2000
 

@@ -6,8 +6,8 @@ processor time, to which other work on the machine adds little; on an idle machi
 prediction are uint8 labels in memory; 255 is ignored. Both sides must give the same matrix before anything is timed.
 torchmetrics is timed as it comes, and with validate_args=False, where it no longer checks labels; segue always does.
 
-Maps: "street", a scene of segue.data.streets (9 of the 19 classes), predicted at an eighth of its size; "noise", each pixel
-drawn alone, with 5 % ignored: the worst that can come.
+Maps: "street", a scene of segue.data.synthetic.streets (9 of the 19 classes), predicted at an eighth of its size; "noise", each
+pixel drawn alone, with 5 % ignored: the worst that can come.
 """
 
 import time
@@ -18,7 +18,7 @@ import torch
 from harness import Times, arguments, command_line, compare, summarize, write_record
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from segue.data.streets import Streets
+from segue.data.synthetic.streets import Streets
 from segue.labels import IGNORE
 from segue.metrics import ConfusionMatrix
 

@@ -5,8 +5,8 @@ work on the machine adds little; on an idle machine it is the time that passes. 
 a call above what it held before, on Linux alone. Nearness is the share of pixels with the same label as from the sums over all
 pairs of pixels, and the mean over the pixels of their largest difference in probability, on a smaller scene.
 
-Images, 513 x 513: "street", a scene of segue.data.streets; "noise", each pixel drawn alone: then hardly two pixels share a
-corner of the lattice, the worst that can come. The prediction is the truth at a sixteenth of the size, with noise.
+Images, 513 x 513: "street", a scene of segue.data.synthetic.streets; "noise", each pixel drawn alone: then hardly two pixels
+share a corner of the lattice, the worst that can come. The prediction is the truth at a sixteenth of the size, with noise.
 """
 
 import time
@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from harness import arguments, command_line, compare, summarize, write_record
 
-from segue.crf import CRFS, DenseCRF
-from segue.data.streets import Streets
+from segue.data.synthetic.streets import Streets
+from segue.inference.crf import CRFS, DenseCRF
 from segue.labels import IGNORE
-from segue.peaks import peak_memory
+from segue.machine.memory import peak_memory
 
 CLASSES = 21
 SIZE = (513, 513)

@@ -39,15 +39,17 @@ import torch
 from harness import Apart, arguments, command_line, compare, summarize, write_record
 from torch import Tensor, nn
 
-from segue.benchmark import multiply_adds, parse_size, peak_gflops, street
-from segue.data.streets import Streets
+from segue.benchmark import parse_size, street
+from segue.data.synthetic.streets import Streets
 from segue.engines import create_engine
 from segue.engines.fused_engine import works
 from segue.inference import Predictor
 from segue.labels import Labels
-from segue.layers import SegmentationModel
+from segue.machine.memory import peak_memory
+from segue.machine.peak_flops import peak_gflops
 from segue.models import create_model
-from segue.peaks import peak_memory
+from segue.models.base import SegmentationModel
+from segue.models.counting import multiply_adds
 
 CLASSES = 19
 LABELS = Labels.from_names([f"class {i}" for i in range(CLASSES)])

@@ -28,9 +28,9 @@ import torch
 from torch import nn
 
 from segue.checkpoint import Card, load_checkpoint
-from segue.engines.memory import wait
+from segue.machine.provenance import commit, describe_machine, name_processor
+from segue.machine.timing import wait
 from segue.models.enet import ENet
-from segue.provenance import commit, describe_machine, name_processor
 
 PACKAGES = {"cv2": "opencv-python-headless", "PIL": "Pillow", "cityscapesscripts": "cityscapesScripts"} | {
     name: name

@@ -28,13 +28,13 @@ from harness import arguments, command_line, compare, summarize, write_record
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
+from segue.data.batches.cache import cached
+from segue.data.batches.loading import TrainingSamples
+from segue.data.batches.transforms import Augment
 from segue.data.camvid import CamVid
 from segue.data.files import FileSamples
-from segue.data.loading import TrainingSamples
-from segue.data.memory import cached
 from segue.data.samples import Samples
-from segue.data.streets import STREETS, Streets
-from segue.data.transforms import Augment
+from segue.data.synthetic.streets import STREETS, Streets
 from segue.labels import IGNORE
 
 CROP, SCALE, JITTER = (360, 480), (0.5, 2.0), 0.25

@@ -1,8 +1,8 @@
 """Scoring label maps in files against Cityscapes' own evaluator.
 
-Pairs of 1024 x 2048 PNGs of label ids under Cityscapes' names: scenes of segue.data.streets with ragged edges, and predictions
-that are coarse and shifted. All sides read the files, which the system has in memory, and count a whole confusion matrix; before
-anything is timed they must have the same one. Figures are of one pair, wall clock.
+Pairs of 1024 x 2048 PNGs of label ids under Cityscapes' names: scenes of segue.data.synthetic.streets with ragged edges, and
+predictions that are coarse and shifted. All sides read the files, which the system has in memory, and count a whole confusion
+matrix; before anything is timed they must have the same one. Figures are of one pair, wall clock.
 
 - segue: evaluate_files over the folder, on one thread and on two, matching of names included;
 - segue, decoding alone: the same two files of each pair read and nothing counted, on one thread;
@@ -27,9 +27,9 @@ from harness import arguments, command_line, compare, summarize, write_record
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from segue.data.cityscapes import CLASS_IDS, IMAGE, MASK, Cityscapes
-from segue.data.streets import Streets
-from segue.decoding import read_mask
+from segue.data.synthetic.streets import Streets
 from segue.evaluation import evaluate_files
+from segue.images.fast_decoding import read_mask
 from segue.labels import IGNORE
 
 UNLABELED, ROAD = 0, 7

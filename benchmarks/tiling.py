@@ -1,13 +1,12 @@
 """Tiles: an image of 6000 x 6000 pixels and 19 classes, from uint8 pixels to uint8 labels, on the CPU.
 
-segue.tiling.predict_tiled beside MONAI's sliding_window_inference (one window at a time, gaussian blending), which is given the
-normalised image and followed by argmax. Windows and their overlap are those that segue chooses; both run the same network in
-eager torch: "enet", the one that ships with segue, as segue runs it on a CPU, with batch norms folded and channels last, and
-with 8 more classes that win nowhere, on a drawn street; "stand-in", a mean of 8 x 8 pixels and a 1x1 convolution, so that next
-to nothing is spent in it, on squares of chance colours. "Overhead" is the time that is not spent in the network's own layers,
-at its own resolution: conversion, cutting, upsampling, blending, argmax.
-"Memory" is the peak of a process of its own, above what it holds before it begins: libraries, network and image. Threads:
-torch's for both, --threads.
+segue.inference.tiling.predict_tiled beside MONAI's sliding_window_inference (one window at a time, gaussian blending), which is
+given the normalised image and followed by argmax. Windows and their overlap are those that segue chooses; both run the same
+network in eager torch: "enet", the one that ships with segue, as segue runs it on a CPU, with batch norms folded and channels
+last, and with 8 more classes that win nowhere, on a drawn street; "stand-in", a mean of 8 x 8 pixels and a 1x1 convolution, so
+that next to nothing is spent in it, on squares of chance colours. "Overhead" is the time that is not spent in the network's own
+layers, at its own resolution: conversion, cutting, upsampling, blending, argmax. "Memory" is the peak of a process of its own,
+above what it holds before it begins: libraries, network and image. Threads: torch's for both, --threads.
 """
 
 import json
@@ -24,10 +23,10 @@ from harness import arguments, command_line, compare, enet_of_classes, summarize
 from torch import Tensor, nn
 
 from segue import Labels, Predictor
-from segue.data.streets import Streets
+from segue.data.synthetic.streets import Streets
 from segue.engines.folding import fold_batch_norms
-from segue.layers import SegmentationModel
-from segue.tiling import make_plan, predict_tiled
+from segue.inference.tiling import make_plan, predict_tiled
+from segue.models.base import SegmentationModel
 
 CLASSES = 19
 SMALL = 2400

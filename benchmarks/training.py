@@ -20,11 +20,11 @@ import torch
 from harness import Apart, arguments, command_line, compare, summarize, write_record
 from torch import nn
 
-from segue.allocation import keep_freed_memory
-from segue.benchmark import multiply_adds
+from segue.machine.memory import keep_freed_memory
 from segue.models import create_model
-from segue.recipe import Recipe
-from segue.steps import TYPES, Step, faster_format, time_formats
+from segue.models.counting import multiply_adds
+from segue.recipes.recipe import Recipe
+from segue.training.trial_step import TYPES, Step, faster_format, time_formats
 
 CLASSES = 19
 REST = 0.05  # seconds between two sides

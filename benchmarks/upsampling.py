@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from harness import arguments, command_line, compare, enet_of_classes, summarize, write_record
 from torch import Tensor
 
-from segue.data.streets import Streets
+from segue.data.synthetic.streets import Streets
 from segue.inference import Normalize
-from segue.upsampling import Taps, taps, upsample_argmax, upsample_confident
+from segue.inference.upsampling import Taps, taps, upsample_argmax, upsample_confident
 
 CLASSES = 19
 

@@ -10,7 +10,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from segue import create_model
-from segue.backbones import VGG16_CONVS, adapt_channels, classifier_weights, create_backbone, load_trunk
+from segue.models.backbones import VGG16_CONVS, adapt_channels, classifier_weights, create_backbone, load_trunk
 
 
 @pytest.mark.parametrize("depth", [18, 50])

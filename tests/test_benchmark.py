@@ -13,11 +13,13 @@ import torch
 from conftest import call
 
 from segue import Labels, create_model, save_checkpoint
-from segue.benchmark import Timing, multiply_adds, network_of, parse_size, peak_gflops, time_engine
+from segue.benchmark import Timing, network_of, parse_size, time_engine
 from segue.checkpoint import Card
 from segue.cli.benchmark import time_model
-from segue.peaks import peak_memory
-from segue.provenance import describe_machine
+from segue.machine.memory import peak_memory
+from segue.machine.peak_flops import peak_gflops
+from segue.machine.provenance import describe_machine
+from segue.models.counting import multiply_adds
 
 ROOT = Path(__file__).parents[1]
 LABELS = Labels.from_names(["sky", "road", "tree"])
@@ -163,7 +165,7 @@ def test_the_peak_is_above_what_a_matrix_product_reaches() -> None:
 
 def test_the_peak_is_that_of_whichever_does_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """A loop whose vectors are half as wide as the machine's must not pass for the limit."""
-    monkeypatch.setattr("segue.benchmark.product_gflops", lambda threads: 1e9)
+    monkeypatch.setattr("segue.machine.peak_flops.product_gflops", lambda threads: 1e9)
     assert peak_gflops.__wrapped__(1) == 1e9
 
 

@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from segue import Labels, Predictor
-from segue.bigimages import is_large, label_file, sources, suffix_for
-from segue.bigimages import labelling as big
-from segue.bigimages.pngs import write_png
-from segue.bigimages.sources import Window, fit, open_source
 from segue.images import ImageError, read_channels, read_image, read_mask
-from segue.layers import SegmentationModel
-from segue.tiling import predict_tiled
+from segue.images import rows as sources
+from segue.images.open_rows import open_source
+from segue.images.png_rows import write_png
+from segue.images.rows import Window, fit, is_large, suffix_for
+from segue.inference.tiling import predict_tiled
+from segue.models.base import SegmentationModel
+from segue.prediction import large_images as big
+from segue.prediction.large_images import label_file
 
 RANDOM = np.random.default_rng(5)
 HEIGHT, WIDTH = 300, 500
@@ -81,7 +83,7 @@ def whole(path: Path, first: int = 0) -> np.ndarray:
 
 
 def test_png_rows_of_every_kind_are_those_of_other_decoders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segue.bigimages.pngs.PIECE", 3000)  # so that pieces end within rows
+    monkeypatch.setattr("segue.images.png_rows.PIECE", 3000)  # so that pieces end within rows
     path = tmp_path / "a.png"
     palette = RANDOM.integers(0, 256, 16 * 3, dtype=np.uint8).tobytes()
     for colour, depth in [(0, 1), (0, 2), (0, 4), (0, 8), (2, 8), (4, 8), (6, 8), (3, 1), (3, 4), (3, 8)]:
@@ -197,7 +199,7 @@ class Interrupted(Exception):
 
 @pytest.mark.parametrize("tile", [96, 0])
 def test_what_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tile: int) -> None:
-    monkeypatch.setattr("segue.tiling.SIDES", (64, 64, 128, 128))
+    monkeypatch.setattr("segue.inference.tiling.SIDES", (64, 64, 128, 128))
     source, target = tmp_path / "a.png", tmp_path / "b.png"
     PIL.Image.fromarray(smooth(3)).save(source)
     model = predictor()
@@ -320,8 +322,8 @@ def zero_size(path: Path) -> None:
 def test_what_cannot_be_read_is_refused_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, says: str
 ) -> None:
-    monkeypatch.setattr("segue.bigimages.tiffs.STRIPE", 100_000)
-    monkeypatch.setattr("segue.bigimages.pngs.PIECE", 5000)
+    monkeypatch.setattr("segue.images.tiff_rows.STRIPE", 100_000)
+    monkeypatch.setattr("segue.images.png_rows.PIECE", 5000)
     source = tmp_path / ("a.tif" if "tiff" in make.__name__ or make is packed_at_once else "a.png")
     make(source)
     with pytest.raises(ImageError, match=says) as error:

@@ -12,9 +12,9 @@ import pytest
 import tifffile
 from test_bigimages import HEIGHT, WIDTH, predictor, smooth, whole
 
-from segue.bigimages import label_file
-from segue.bigimages import labelling as big
 from segue.images import read_channels, read_image, read_mask
+from segue.prediction import large_images as big
+from segue.prediction.large_images import label_file
 
 
 def test_a_full_disk_keeps_what_is_done_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

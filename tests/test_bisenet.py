@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from segue.layers import SegmentationModel
+from segue.models.base import SegmentationModel
 from segue.models.bisenetv1 import AttentionRefinement, BiSeNetV1, FeatureFusion, Xception39
 from segue.models.bisenetv2 import BiSeNetV2, GatherExpansion, GatherExpansionDown, GuidedAggregation
 

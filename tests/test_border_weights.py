@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segue.weights import border_weights
+from segue.training.border_weights import border_weights
 
 
 def plain_border_weights(instances, w0=10.0, sigma=5.0):

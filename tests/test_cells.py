@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from segue.data import create_dataset
-from segue.data.cells import CELLS, Cells
 from segue.data.nuclei import separate
+from segue.data.synthetic.cells import CELLS, Cells
 
 SMALL = (64, 80)
 

@@ -278,7 +278,7 @@ def test_predict_with_the_crf_moves_edges_to_those_of_the_image(tmp_path: Path, 
 def test_options_given_are_added_to_those_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Text, whole numbers and True or False alike; with another network the recipe's own options fall away."""
     trained: list[Recipe] = []
-    monkeypatch.setattr("segue.training.train", lambda recipe, out, **_: trained.append(recipe))
+    monkeypatch.setattr("segue.training.train.train", lambda recipe, out, **_: trained.append(recipe))
     given = ("--options", "backbone", "resnet34", "k", "9")
     assert call(monkeypatch, "train", "gcn-streets", *given, "--out", tmp_path / "a") == 0
     assert call(monkeypatch, "train", "bisenetv1-streets", "--options", "auxiliary", "False", "--out", tmp_path / "b") == 0

@@ -6,8 +6,8 @@ import PIL.Image
 import pytest
 from conftest import call as call_segue
 
+from segue.evaluation.comparison import BETTER, WORSE, comparison_table, draw_comparison
 from segue.metrics import ImageMatrices, compare
-from segue.report.comparison import BETTER, WORSE, comparison_table, draw_comparison
 
 NAMES = ("road", "sky", "car")
 

@@ -9,9 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from segue import create_model, list_models
-from segue.layers import SegmentationModel
-from segue.losses import supervised_loss
+from segue.models.base import SegmentationModel
 from segue.recipes import get_recipe
+from segue.training.losses import supervised_loss
 
 Options = dict[str, object]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segue.crf import CHANNELS, CRFS, Bilateral, DenseCRF, Gaussian
+from segue.inference.crf import CHANNELS, CRFS, Bilateral, DenseCRF, Gaussian
 
 SMOOTH = DenseCRF(gaussian_weight=3, gaussian_xy=1.5, bilateral_weight=0, bilateral_xy=20, bilateral_rgb=5)
 

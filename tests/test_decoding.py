@@ -12,7 +12,8 @@ import PIL.PngImagePlugin
 import pytest
 from numpy.typing import NDArray
 
-from segue import decoding, images
+from segue import images
+from segue.images import fast_decoding as decoding
 
 RNG = np.random.default_rng(0)
 MODES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from segue.layers import SegmentationModel, resize
+from segue.models.base import SegmentationModel, resize
 from segue.models.deeplabv1 import DeepLabV1
 from segue.models.deeplabv2 import DeepLabV2
 from segue.models.deeplabv3 import ASPP, DeepLabV3

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from network_pages.results import write_results
 from segue.cli import COMMANDS
 from segue.recipes import RECIPES
-from segue.report.results import write_results
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -15,8 +15,8 @@ from segue import Labels, create_dataset, train
 from segue.cli.doctor import doctor
 from segue.data.camvid import CAMVID
 from segue.data.cityscapes import CITYSCAPES, IMAGE, LABEL_IDS, MASK
-from segue.data.drawn import COUNTS
 from segue.data.samples import DataError
+from segue.data.synthetic.base import COUNTS
 from segue.data.voc import VOC
 from segue.doctor import KINDS, Examination, examine, quick_check
 from segue.doctor.colours import convert

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from local_server import File, Server, serve
 
-from segue.data.download import Part, Screen, download
+from segue.data.fetching.download import Part, Screen, download
 from segue.data.samples import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
@@ -21,7 +21,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segue.data.download.DELAYS", (0, 0, 0, 0, 0))
+    monkeypatch.setattr("segue.data.fetching.download.DELAYS", (0, 0, 0, 0, 0))
 
 
 def get(urls: list[str], path: Path, mirrored: bool = False, most: int = 10**8, size: int | None = None) -> list[str]:

@@ -11,11 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue import create_model, list_models
-from segue.backbones import Backbone
-from segue.layers import SegmentationModel
-from segue.report.drawing import arrange, draw_network, overlap, route
-from segue.report.pages import (
+from network_pages.drawing import arrange, draw_network, overlap, route
+from network_pages.pages import (
     COMMON_CLASSES,
     by_file,
     counts,
@@ -28,8 +25,11 @@ from segue.report.pages import (
     with_variants,
     write_drawings,
 )
-from segue.report.papers import PAPERS, VARIANTS
-from segue.report.stages import Graph, stages
+from network_pages.papers import PAPERS, VARIANTS
+from network_pages.stages import Graph, stages
+from segue import create_model, list_models
+from segue.models.backbones import Backbone
+from segue.models.base import SegmentationModel
 
 NETWORKS = Path(__file__).parents[1] / "docs" / "networks"
 # The first network of each file, on a trunk as deep as the paper's or, where that takes long, on one with as many stages.

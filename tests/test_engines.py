@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from segue import Labels, Predictor, create_model
 from segue.engines import auto_engine, create_engine, torch_engine
+from segue.engines.choices import cache_file, describe_case
 from segue.engines.folding import fold_batch_norms
-from segue.engines.memory import cache_file, describe_case
-from segue.layers import SegmentationModel, max_pool, max_unpool, pad_to_multiple
+from segue.models.base import SegmentationModel, pad_to_multiple
+from segue.models.layers import max_pool, max_unpool
 
 WITHOUT_PAIRS = ("fusionnet",)  # whose batch norm follows the activation
 

@@ -16,9 +16,9 @@ from segue import ConfusionMatrix, Labels, Predictor, create_dataset, create_mod
 from segue.checkpoint import Card
 from segue.data.camvid import CAMVID
 from segue.data.samples import Samples
-from segue.evaluation import SCORERS, create_scorers, evaluate_images, predict_sample
+from segue.evaluation import create_scorers, evaluate_images, record
+from segue.evaluation.loop import SCORERS, predict_sample
 from segue.metrics import ImageMatrices
-from segue.report import record  # before `predict_sample` is replaced, which it uses for its pictures
 
 LABELS = Labels.from_names(["dark", "light"])
 
@@ -276,7 +276,7 @@ def test_a_stopped_evaluation_goes_on(
         return predict(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr("segue.evaluation.predict_sample", stopped_at_the_third)
+        patch.setattr("segue.evaluation.loop.predict_sample", stopped_at_the_third)
         assert call(patch, *args) == 130
     assert "2 of 5 images are scored; the same command goes on from there" in capsys.readouterr().out
     assert not (tmp_path / "out" / "scores.json").exists()
@@ -287,7 +287,7 @@ def test_a_stopped_evaluation_goes_on(
         return predict(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr("segue.evaluation.predict_sample", counted)
+        patch.setattr("segue.evaluation.loop.predict_sample", counted)
         assert call(patch, *args) == 0
     assert len(predicted) == 3
     assert record.predict_sample is predict

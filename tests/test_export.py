@@ -14,7 +14,7 @@ from test_contract import NETWORKS, Options, small_model
 
 from segue.checkpoint import Card, load_checkpoint, save_checkpoint
 from segue.data import Streets
-from segue.data.streets import STREETS
+from segue.data.synthetic.streets import STREETS
 from segue.evaluation import evaluate
 from segue.inference import Predictor, working_size
 from segue.labels import Labels
@@ -23,7 +23,7 @@ onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
 from segue import export as exporting  # noqa: E402
-from segue.conversion import to_onnx  # noqa: E402
+from segue.engines.conversion import to_onnx  # noqa: E402
 from segue.export import ExportedModel, ExportError, export  # noqa: E402
 from segue.export.graph import build_graph  # noqa: E402
 
@@ -120,7 +120,7 @@ def test_the_file_says_what_the_checkpoint_says(
 @pytest.mark.parametrize("short_side", [0, 40])
 def test_coarse_scores_are_interpolated_as_the_predictor_does(aligned: bool, short_side: int, tmp_path: Path) -> None:
     """A network of one convolution, whose scores are eight times smaller; images below its smallest size are padded."""
-    from segue.layers import SegmentationModel
+    from segue.models.base import SegmentationModel
 
     class Coarse(SegmentationModel):
         stride = 8

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.layers import SegmentationModel
 from segue.models import fcn, fcn_alexnet, fcn_googlenet
+from segue.models.base import SegmentationModel
 from segue.models.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from segue.models.fcn_alexnet import FCN32sAlexNet
 from segue.models.fcn_googlenet import FCN32sGoogLeNet

@@ -19,8 +19,8 @@ from conftest import start_segue, write_camvid
 from local_server import File, Server, pack_tar, pack_zip, serve
 
 from segue.data import DATASETS, DRAWN
-from segue.data.archives import SOURCES, Archive, Source
-from segue.data.fetch import OWN, fetch
+from segue.data.fetching.archives import SOURCES, Archive, Source
+from segue.data.fetching.fetch import OWN, fetch
 from segue.data.samples import DataError
 from segue.recipes import RECIPES
 
@@ -33,7 +33,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segue.data.download.DELAYS", (0, 0, 0, 0, 0))
+    monkeypatch.setattr("segue.data.fetching.download.DELAYS", (0, 0, 0, 0, 0))
 
 
 def png(array: np.ndarray) -> bytes:
@@ -319,9 +319,9 @@ class TestFetch:
         self, moment: str, source: File, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         places = {
-            "unpacking": "segue.data.fetch.unpack",
-            "moving": "segue.data.fetch.finish",
-            "noting": "segue.data.fetch.write_notes",
+            "unpacking": "segue.data.fetching.fetch.unpack",
+            "moving": "segue.data.fetching.fetch.finish",
+            "noting": "segue.data.fetching.fetch.write_notes",
         }
 
         def stop(*args: object) -> None:

@@ -15,7 +15,7 @@ from segue.engines import create_engine
 from segue.engines.convolution import Convolution
 from segue.engines.fused_engine import works
 from segue.engines.winograd import Winograd, pays
-from segue.layers import pad_to_multiple
+from segue.models.base import pad_to_multiple
 
 pytestmark = pytest.mark.skipif(not works(), reason="no oneDNN, or other threads than GNU's")
 

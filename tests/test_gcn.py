@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 import torchvision
 
-from segue.layers import bilinear_kernel
 from segue.models.gcn import GCN, BoundaryRefinement, GlobalConvolution, double
+from segue.models.layers import bilinear_kernel
 
 
 def test_stages_have_the_sizes_of_figure_2() -> None:

@@ -16,10 +16,10 @@ from conftest import write_camvid
 from segue.checkpoint import Card
 from segue.cli.evaluate import evaluate
 from segue.data.samples import Sample, Samples
+from segue.evaluation.error_page import errors
+from segue.evaluation.error_page.errors import ErrorReport, void_color
+from segue.evaluation.error_page.page import check_page, short_names
 from segue.labels import IGNORE, Labels
-from segue.report import errors
-from segue.report.errors import ErrorReport, void_color
-from segue.report.page import check_page, short_names
 
 HOSTILE = "</script><script>document.title='taken over'</script><b>"
 LABELS = Labels(("road", "pavement", HOSTILE, "{{pictures}}"), ((128, 64, 128), (244, 35, 232), (0, 0, 142), (70, 70, 70)))
@@ -163,7 +163,7 @@ def test_a_page_that_is_no_report_is_not_overwritten(tmp_path: Path, monkeypatch
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("<title>my site</title>")
     root = write_camvid(tmp_path / "camvid", val=1)
-    monkeypatch.setattr("segue.evaluation.predict_sample", None)
+    monkeypatch.setattr("segue.evaluation.loop.predict_sample", None)
     for folder, message in ((tmp_path / "site", "is no report of segue"), (tmp_path / "site/index.html", "is a file")):
         with pytest.raises(ValueError, match=f"{message}.*; choose another --report"):
             evaluate(["enet-camvid", "camvid", "--root", str(root), "--out", str(tmp_path / "out"), "--report", str(folder)])

@@ -16,7 +16,8 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from segue.images import ImageError, check_image, read_channels, read_image, read_mask, turn_upright, write_image
+from segue.images import ImageError, check_image, read_channels, read_image, read_mask, write_image
+from segue.images.files import turn_upright
 
 Array = NDArray[Any]
 

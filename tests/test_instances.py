@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segue.data.camvid import CAMVID
-from segue.data.cells import Cells
 from segue.data.nuclei import NUCLEI, separate
+from segue.data.synthetic.cells import Cells
+from segue.evaluation.objects import COLOURS, HEAD, outlines
+from segue.images.pictures import GAP
 from segue.metrics.instances import InstanceScorer, Overlaps, components, data_science_bowl, match, touching
-from segue.report.instances import COLOURS, HEAD, outlines
-from segue.report.sheet import GAP
 
 
 def draw(*rows):

@@ -17,9 +17,9 @@ from segue import create_model, save_checkpoint
 from segue.checkpoint import Card
 from segue.data.camvid import CAMVID
 from segue.data.cityscapes import CLASS_IDS, Cityscapes
-from segue.data.label_maps import LabelMaps
 from segue.data.samples import DataError
 from segue.evaluation import Scorer, create_scorers, evaluate_files
+from segue.evaluation.label_maps import LabelMaps
 from segue.metrics import ImageMatrices
 
 SIZE = (24, 40)

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-import segue.upsampling
-from segue.compiled import compile_loop
-from segue.upsampling import (
+import segue.inference.upsampling
+from segue.inference.upsampling import (
     Taps,
     fused_labels,
     fused_shares,
@@ -25,6 +24,7 @@ from segue.upsampling import (
     upsample_argmax,
     upsample_confident,
 )
+from segue.machine.compiled import compile_loop
 
 EPS = torch.finfo(torch.float32).eps
 
@@ -174,7 +174,7 @@ def test_pixels_may_go_backwards() -> None:
 @pytest.mark.parametrize("kind", ["regions", "noise"])
 @pytest.mark.parametrize("label", [upsample_confident, lambda *given: label_on_device(*given, confident=True)])
 def test_a_class_that_is_ruled_out_changes_no_other(label, kind: str, masked: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segue.upsampling, "uncompiled", {"cpu"})
+    monkeypatch.setattr(segue.inference.upsampling, "uncompiled", {"cpu"})
     x = draw(kind, 19, 16, 16)
     x[:, masked] = -torch.inf
     rest = torch.tensor([k for k in range(19) if k != masked])
@@ -273,8 +273,8 @@ def test_without_a_compiler_it_goes_in_bands_and_says_so_once(
         raise RuntimeError("no compiler here")
 
     monkeypatch.setattr(torch, "compile", fail)
-    monkeypatch.setattr(segue.upsampling, "uncompiled", set())
-    monkeypatch.setattr(segue.upsampling, "STACK", 4 * 5 * 40 * 3)  # 3 rows
+    monkeypatch.setattr(segue.inference.upsampling, "uncompiled", set())
+    monkeypatch.setattr(segue.inference.upsampling, "STACK", 4 * 5 * 40 * 3)  # 3 rows
     x = draw("regions", 5, 9, 11)
     with pytest.warns(UserWarning, match="no compiler here"):
         label_on_device(x, taps(9, 50), taps(11, 40), confident=False)
@@ -291,7 +291,7 @@ def test_without_a_compiler_it_goes_in_bands_and_says_so_once(
 def test_compiled_it_gives_the_same_and_has_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor.utils import run_and_get_code
 
-    monkeypatch.setattr(segue.upsampling, "uncompiled", set())
+    monkeypatch.setattr(segue.inference.upsampling, "uncompiled", set())
     x, rows, columns = draw("regions", 6, 9, 11), taps(9, 50), taps(11, 40)
     (labels, shares), programs = run_and_get_code(label_on_device, x, rows, columns, confident=True)
     stack = upsample(x, rows, columns)

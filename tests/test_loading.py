@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from segue.data.loading import (
+from segue.data.batches.loading import (
     EpochSampler,
     EvaluationSamples,
     TrainingSamples,
@@ -17,8 +17,8 @@ from segue.data.loading import (
     to_tensors,
     training_loader,
 )
+from segue.data.batches.transforms import Augment
 from segue.data.samples import DataError
-from segue.data.transforms import Augment
 
 # A loader's workers are forked, which newer Pythons warn of where other tests have left threads.
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segue.losses import cross_entropy
+from segue.training.losses import cross_entropy
 
 WEIGHTS = torch.tensor([0.25, 4.0, 1.5, 0.0], dtype=torch.float64)
 

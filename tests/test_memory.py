@@ -14,13 +14,14 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader, Dataset
 
 from segue import train
+from segue.data.batches.cache import Cached, Estimate, cached, estimate
+from segue.data.batches.loading import TrainingSamples, collate
+from segue.data.batches.transforms import Augment
 from segue.data.camvid import CamVid
-from segue.data.loading import TrainingSamples, collate
-from segue.data.memory import Cached, Estimate, cached, control_groups, estimate, free_memory
 from segue.data.samples import DataError, Sample, Samples
-from segue.data.streets import Streets
-from segue.data.transforms import Augment
+from segue.data.synthetic.streets import Streets
 from segue.labels import Labels
+from segue.machine.memory import control_groups, free_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
 
@@ -112,7 +113,7 @@ def test_only_what_is_sure_to_repeat_and_fits_is_kept(tmp_path: Path, monkeypatc
     size = estimate(samples).size
     assert size == 3 * sum(array.nbytes for array in samples[0].values())
     for free, processes, fits in ((2 * size, 1, True), (2 * size - 2, 1, False), (2 * size, 2, False), (4 * size, 2, True)):
-        monkeypatch.setattr("segue.data.memory.free_memory", lambda free=free: free)
+        monkeypatch.setattr("segue.data.batches.cache.free_memory", lambda free=free: free)
         assert Estimate(size, free, processes).fits == fits
         assert isinstance(cached(samples, "auto", processes), Cached) == fits
 
@@ -120,7 +121,7 @@ def test_only_what_is_sure_to_repeat_and_fits_is_kept(tmp_path: Path, monkeypatc
 def test_what_cannot_fit_is_refused_before_there_is_a_run(camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = Streets("train", 3, (32, 32))
     free = 2 * estimate(samples).size - 1
-    monkeypatch.setattr("segue.data.memory.free_memory", lambda: free)
+    monkeypatch.setattr("segue.data.batches.cache.free_memory", lambda: free)
     assert isinstance(cached(samples, "memory"), Cached)
     with pytest.raises(DataError, match=r"cache .* needs .* of 2 devices, .* GB are free; take"):
         cached(samples, "memory", processes=2)

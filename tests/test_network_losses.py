@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from segue.losses import (
+from segue.recipes import get_recipe
+from segue.training.border_weights import label_edges
+from segue.training.losses import (
     absolute_error,
     cross_entropy,
     online_hard_examples,
@@ -16,8 +18,6 @@ from segue.losses import (
     sigmoid_focal,
     supervised_loss,
 )
-from segue.recipes import get_recipe
-from segue.weights import label_edges
 
 
 def draw(seed: int = 0, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from segue.optimization import freeze_norms, learning_rate_share, make_optimizer, parameter_groups
 from segue.recipes import Recipe
+from segue.training.optimizers import freeze_norms, learning_rate_share, make_optimizer, parameter_groups
 
 RECIPE = Recipe(network="enet", data="camvid", epochs=10, batch_size=1, learning_rate=0.1, optimizer="sgd", weight_decay=0.01)
 

@@ -5,8 +5,8 @@ from contextlib import closing
 
 import pytest
 
-from segue import pipeline
-from segue.pipeline import ordered
+from segue.machine import threads as pipeline
+from segue.machine.threads import ordered
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 5])

@@ -11,10 +11,10 @@ from torch import nn
 from segue import create_dataset, create_model
 from segue import train as train_model
 from segue.cli.train import train
-from segue.optimization import make_optimizer
-from segue.planning import Allocations, Plan, evaluate_image, peak_bytes, plan, plan_table
 from segue.recipes import Recipe
-from segue.steps import Step
+from segue.training.optimizers import make_optimizer
+from segue.training.planning import Allocations, Plan, evaluate_image, peak_bytes, plan, plan_table
+from segue.training.trial_step import Step
 
 CPU = torch.device("cpu")
 
@@ -140,7 +140,7 @@ def test_where_few_images_fit_fewer_are_measured(camvid: Path, monkeypatch: pyte
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return 1000 + 100 * images, 1.0 + images, 0
 
-        monkeypatch.setattr("segue.planning.measure_step", measure)
+        monkeypatch.setattr("segue.training.planning.measure_step", measure)
 
     for most, measured, fixed, per_image in ((4, (2, 4), 1000, 100), (3, (1, 2), 1000, 100), (1, (1,), 0, 1100)):
         with_room(most)

@@ -17,8 +17,8 @@ from torch import Tensor
 from segue import Labels, Predictor, create_model, load_checkpoint, save_checkpoint
 from segue.checkpoint import Card
 from segue.images import read_image, read_mask
-from segue.labelling import label_files
-from segue.report.sheet import overlay
+from segue.images.pictures import overlay
+from segue.prediction.images import label_files
 
 LABELS = Labels(("dark", "light"), ((255, 0, 0), (0, 0, 255)))
 
@@ -172,7 +172,7 @@ def test_tiles_give_the_same_labels_in_files_of_the_same_names_and_a_tiff_for_a_
 def test_large_images_are_labelled_in_tiles_by_themselves(
     call: Callable[..., int], photos: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("segue.bigimages.sources.LARGE", 30 * 40)
+    monkeypatch.setattr("segue.images.rows.LARGE", 30 * 40)
     assert call(photos[0].parent, "--out", "out") == 0
     assert capsys.readouterr().err.count("is labelled in tiles") == 5
     assert len(list(Path("out").glob("*.png"))) == 12

@@ -10,10 +10,10 @@ from test_contract import NETWORKS
 
 from segue import create_model, list_models, load_checkpoint, train
 from segue.data import DATASETS
-from segue.data.cells import Cells
-from segue.data.streets import Streets
+from segue.data.synthetic.cells import Cells
+from segue.data.synthetic.streets import Streets
 from segue.recipes import RECIPES
-from segue.training import SHARED
+from segue.training.train import SHARED
 
 NARROW = {"fanet34": {}, **dict(reversed(NETWORKS))}
 STAGED = [name for name, recipe in RECIPES.items() if recipe.before]

@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from network_pages.results import chance, write_results
 from segue import Labels, Predictor, create_model, evaluate
 from segue.checkpoint import Card
-from segue.data.streets import STREETS, Streets
+from segue.data.synthetic.streets import STREETS, Streets
+from segue.evaluation.record import markdown_table, write_record
+from segue.images.pictures import Row, contact_sheet, error_map, overlay
+from segue.machine.provenance import describe_machine
 from segue.metrics import ConfusionMatrix
-from segue.provenance import describe_machine
-from segue.report.record import markdown_table, write_record
-from segue.report.results import chance, write_results
-from segue.report.sheet import Row, contact_sheet, error_map, overlay
 
 LABELS = Labels(("road", "sky"), ((128, 64, 128), (70, 130, 180)))
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from segue import create_model, evaluate, load_checkpoint, train
 from segue.data.camvid import CamVid
 from segue.inference import Predictor
-from segue.runs import load_recipe
-from segue.steps import Step, faster_format, float32_products, time_formats
+from segue.training.run_folder import load_recipe
+from segue.training.trial_step import Step, faster_format, float32_products, time_formats
 
 CPU = torch.device("cpu")
 
@@ -67,10 +67,10 @@ def test_a_run_from_before_there_were_formats_had_the_first(camvid: Path, tmp_pa
 def test_the_format_that_was_chosen_is_kept_for_a_resume(camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resumed where another would be chosen, a run ends with the weights of one that was never interrupted."""
     recipe = tiny_recipe(camvid, memory_format="auto", epochs=3)
-    monkeypatch.setattr("segue.training.time_formats", lambda *_: {"channels_first": 2.0, "channels_last": 1.0})
+    monkeypatch.setattr("segue.training.task.time_formats", lambda *_: {"channels_first": 2.0, "channels_last": 1.0})
     train(recipe, tmp_path / "whole")
     train(tiny_recipe(camvid, memory_format="auto", epochs=3, minutes=1e-6), tmp_path / "cut")
-    monkeypatch.setattr("segue.training.time_formats", lambda *_: {"channels_first": 1.0, "channels_last": 2.0})
+    monkeypatch.setattr("segue.training.task.time_formats", lambda *_: {"channels_first": 1.0, "channels_last": 2.0})
     assert load_recipe(tmp_path / "cut").memory_format == "channels_last"
     train(recipe, tmp_path / "cut", resume=True)
     whole, cut = weights(tmp_path / "whole"), weights(tmp_path / "cut")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segue.data.streets import STREETS, Streets
+from segue.data.synthetic.streets import STREETS, Streets
 from segue.labels import IGNORE
 
 ROAD, SKY, CAR, PERSON = (STREETS.names.index(name) for name in ("road", "sky", "car", "person"))
@@ -51,7 +51,7 @@ def digests(sample):
 
 def test_the_same_in_another_process():
     code = (
-        "import hashlib; from segue.data.streets import Streets; s = Streets(size=(72, 96))[5];"
+        "import hashlib; from segue.data.synthetic.streets import Streets; s = Streets(size=(72, 96))[5];"
         "print(*(hashlib.sha256(s[key].tobytes()).hexdigest() for key in sorted(s)))"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from segue import Labels, Predictor, create_model
-from segue.layers import SegmentationModel
-from segue.tiling import SHARE, examine, label_bands, make_plan, predict_tiled, reach
+from segue.inference.tiling import SHARE, examine, label_bands, make_plan, predict_tiled, reach
+from segue.models.base import SegmentationModel
 
 RANDOM = np.random.default_rng(3)
 
@@ -215,7 +215,7 @@ def test_memory_does_not_grow_with_the_height(monkeypatch: pytest.MonkeyPatch) -
             seen.append(tuple(x.shape[-2:]))
             return super().score(x)
 
-    monkeypatch.setattr("segue.tiling.SIDES", (64, 64, 64, 128))
+    monkeypatch.setattr("segue.inference.tiling.SIDES", (64, 64, 64, 128))
     model = predictor(Spy())
     plan = make_plan(model, 100_000, 300)
     seen.clear()

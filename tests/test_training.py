@@ -17,10 +17,10 @@ from torch import nn
 from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
 from segue.checkpoint import Card, load_stage
 from segue.data.samples import DataError, Samples
-from segue.data.streets import Streets
-from segue.optimization import SCHEDULES
+from segue.data.synthetic.streets import Streets
 from segue.recipes import RECIPES, Recipe, get_recipe
-from segue.runs import load_recipe
+from segue.training.optimizers import SCHEDULES
+from segue.training.run_folder import load_recipe
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segue.data.transforms import Augment, ObjectCrop, bent_places
+from segue.data.batches.transforms import Augment, ObjectCrop, bent_places
 
 Sample = dict[str, NDArray[Any]]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from local_server import pack_tar, pack_zip
 
-from segue.data.unpack import ArchiveError, leads_outside, unpack
+from segue.data.fetching.unpack import ArchiveError, leads_outside, unpack
 
 NOISE = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import segue.models
-from segue.layers import bilinear_kernel
+from segue.models.layers import bilinear_kernel
 
 PAGE = Path(__file__).parents[1].joinpath("docs/upsampling.md").read_text()
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from segue import Labels, Predictor, create_model, save_checkpoint
 from segue.checkpoint import Card
-from segue.inputs import plan_videos
-from segue.video import Footage, VideoError, is_video, label_video, public_name, video_stem
+from segue.prediction.targets import plan_videos
+from segue.prediction.video import Footage, VideoError, is_video, label_video, public_name, video_stem
 
 Array = NDArray[Any]
 LABELS = Labels(("dark", "light"), ((255, 0, 0), (0, 0, 255)))
@@ -220,7 +220,7 @@ def test_a_camera_that_is_faster_than_the_network_loses_frames_and_no_time(
             return super().forward(x)
 
     camera = FakeCamera()
-    monkeypatch.setattr("segue.video.cv2.VideoCapture", lambda number: camera)
+    monkeypatch.setattr("segue.prediction.video.cv2.VideoCapture", lambda number: camera)
     footage = label_video(Predictor(Slow(), LABELS, (0.0,) * 3, (1.0,) * 3), "camera:0", tmp_path / "a.mp4")
     monkeypatch.undo()
     assert 2 <= footage.frames < 12
@@ -232,7 +232,7 @@ def test_a_camera_that_is_faster_than_the_network_loses_frames_and_no_time(
 
 
 def test_a_camera_is_stopped_by_a_number_of_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segue.video.cv2.VideoCapture", lambda number: FakeCamera(10**6))
+    monkeypatch.setattr("segue.prediction.video.cv2.VideoCapture", lambda number: FakeCamera(10**6))
     assert label_video(predictor(), "camera:0", tmp_path / "a.mp4", frames=3).frames == 3
 
 
@@ -324,7 +324,7 @@ class TestCommand:
                 return Footage(7, 7, 1.0, stopped=False)
             raise error
 
-        monkeypatch.setattr("segue.video.label_video", label)
+        monkeypatch.setattr("segue.prediction.video.label_video", label)
         Path("next.mp4").touch()
         assert call(drive, "next.mp4") == 2
         captured = capsys.readouterr()
@@ -334,7 +334,7 @@ class TestCommand:
     def test_a_video_that_ends_too_early_is_said(
         self, call: Callable[..., int], drive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        monkeypatch.setattr("segue.video.label_video", lambda *args: Footage(7, 40, 1.0, stopped=False))
+        monkeypatch.setattr("segue.prediction.video.label_video", lambda *args: Footage(7, 40, 1.0, stopped=False))
         assert call(drive) == 2
         assert "drive.mp4 is damaged: it says that it has 40 frames" in capsys.readouterr().err
         assert call(drive, "--frames", 7) == 0
@@ -343,7 +343,7 @@ class TestCommand:
         self, call: Callable[..., int], drive: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         footage = Footage(7, 0, 1.0, stopped=True)
-        monkeypatch.setattr("segue.video.label_video", lambda *args: footage)
+        monkeypatch.setattr("segue.prediction.video.label_video", lambda *args: footage)
         assert call(drive) == 130
         assert call("camera:0") == 0
         assert call("rtsp://host/live") == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segue.data import create_dataset
-from segue.weights import count_labels, enet_weights, median_frequency_weights
+from segue.training.class_weights import count_labels, enet_weights, median_frequency_weights
 
 CAMVID = Path(__file__).parents[2] / "shared/data/camvid"
 

@@ -22,14 +22,14 @@ from safetensors.torch import load_file
 
 from segue import Labels, Predictor, create_model, evaluate, save_checkpoint, train
 from segue.checkpoint import Card, load_checkpoint
+from segue.data.batches.loading import TrainingSamples, training_loader
+from segue.data.batches.transforms import Augment
 from segue.data.folder import Folder
-from segue.data.loading import TrainingSamples, training_loader
 from segue.data.samples import DataError, check_samples
-from segue.data.transforms import Augment
 from segue.images import ImageError, read_channels, read_mask, write_image
+from segue.images.pictures import Row, contact_sheet, overlay, to_rgb
 from segue.inference import Normalize
 from segue.recipes import Recipe
-from segue.report.sheet import Row, contact_sheet, overlay, to_rgb
 
 Array = NDArray[Any]
 SIZE = (20, 30)
@@ -460,7 +460,7 @@ class TestTraining:
         values = [float(value) for value in proposed if not value.startswith("--")]
         np.testing.assert_allclose(values, [*images.mean((0, 1, 2)), *images.std((0, 1, 2))], rtol=1e-3)
         trained: list[Recipe] = []
-        monkeypatch.setattr("segue.training.train", lambda recipe, out, **_: trained.append(recipe))
+        monkeypatch.setattr("segue.training.train.train", lambda recipe, out, **_: trained.append(recipe))
         assert call(monkeypatch, *arguments, *proposed) == 0
         assert [*trained[0].mean, *trained[0].std] == values
 

@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from segue.evaluation import evaluate, evaluate_files, evaluate_images
     from segue.inference import Predictor
     from segue.labels import Labels
-    from segue.losses import cross_entropy
     from segue.metrics import ConfusionMatrix, ImageMatrices
     from segue.models import create_model, list_models
     from segue.recipes import Recipe, get_recipe
-    from segue.training import train
+    from segue.training.losses import cross_entropy
+    from segue.training.train import train
 
 # Each public name with its module, which is imported when the name is first used.
 PUBLIC = {
@@ -26,7 +26,7 @@ PUBLIC = {
     "Recipe": "segue.recipes",
     "create_dataset": "segue.data",
     "create_model": "segue.models",
-    "cross_entropy": "segue.losses",
+    "cross_entropy": "segue.training.losses",
     "evaluate": "segue.evaluation",
     "evaluate_files": "segue.evaluation",
     "evaluate_images": "segue.evaluation",
@@ -34,7 +34,7 @@ PUBLIC = {
     "list_models": "segue.models",
     "load_checkpoint": "segue.checkpoint",
     "save_checkpoint": "segue.checkpoint",
-    "train": "segue.training",
+    "train": "segue.training.train",
 }
 __all__ = list(PUBLIC)
 

@@ -1,35 +1,30 @@
 """How long a prediction takes on the machine at hand, where the time goes, and how far from the machine's limit that is."""
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from segue.checkpoint import Card, find_checkpoint, load_checkpoint
-from segue.data.streets import Streets
-from segue.engines.memory import wait
+from segue.data.synthetic.streets import Streets
 from segue.images import Raster
 from segue.inference import Predictor
 from segue.labels import IGNORE, Labels
+from segue.machine.memory import peak_memory
+from segue.machine.peak_flops import peak_gflops
+from segue.machine.timing import wait
 from segue.models import MODELS, create_model, list_models
-from segue.peaks import peak_memory
+from segue.models.counting import multiply_adds
 from segue.suggest import did_you_mean
 
 INCLUDED = (
     "From a uint8 image in memory to its uint8 label map in memory: normalising, the network, upsampling and argmax; "
     "no reading, decoding or writing of files."
 )
-CHAIN = 16  # multiply-adds that follow each other on a number of the loop that finds the CPU's peak
 
 
 @dataclass(frozen=True)
@@ -160,86 +155,3 @@ class Stopwatch:
     def mark(self) -> None:
         wait()
         self.marks.append(time.perf_counter())
-
-
-def multiply_adds(network: nn.Module, x: Tensor) -> int:
-    """Those of convolutions and matrix products for an input like `x`; only its shape matters, and nothing is computed."""
-    state = {name: tensor.to("meta") for name, tensor in [*network.named_parameters(), *network.named_buffers()]}
-    was_training = network.training
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            torch.func.functional_call(network.eval(), state, (torch.empty_like(x, device="meta"),))
-    finally:
-        network.train(was_training)
-    return counter.get_total_flops() // 2
-
-
-@cache
-def peak_gflops(threads: int, device: str = "cpu") -> float:
-    """The float32 operations, in 10^9 a second, that the machine does at most, found by trying: a multiply-add is two.
-
-    On a CPU a loop of multiply-adds in registers, in so many threads at once, or as many as there are cores, or torch's product
-    of two matrices there, whichever does more: compilers leave half of some processors' vectors unused. On a GPU a product of
-    large matrices, in the precision that torch is set to. The best of several runs.
-    """
-    if device == "cuda":
-        return matrix_gflops()
-    compiled = numba.njit("void(float32[::1], float32, float32, int64)", nogil=True, fastmath={"contract"})(chains)
-    rounds = 40_000
-
-    def run(_: int) -> float:
-        """What one thread does; by its own time, in which no other program's work counts."""
-        numbers = np.ones(1024, np.float32)
-        seconds = []
-        for _ in range(20):
-            start = time.thread_time()
-            compiled(numbers, 0.5, 0.25, rounds)
-            seconds.append(time.thread_time() - start)
-        return 2e-9 * CHAIN * rounds * numbers.size / min(seconds)
-
-    threads = min(threads, os.cpu_count() or threads)
-    with ThreadPoolExecutor(threads) as pool:
-        loop = sum(pool.map(run, range(threads)))
-    return max(loop, product_gflops(threads))
-
-
-def product_gflops(threads: int, size: int = 1024) -> float:
-    """Of torch's matrix product on the CPU."""
-    before, a, seconds = torch.get_num_threads(), torch.rand(size, size), []
-    torch.set_num_threads(threads)
-    try:
-        for _ in range(20):
-            start = time.perf_counter()
-            a @ a
-            seconds.append(time.perf_counter() - start)
-    finally:
-        torch.set_num_threads(before)
-    return 2e-9 * size**3 / min(seconds)
-
-
-def chains(x: NDArray[np.float32], factor: float, term: float, rounds: int) -> None:
-    """Four numbers at a time, and of each as many as a vector has: enough that no multiply-add waits for the one before."""
-    quarter = x.size // 4
-    for _ in range(rounds):
-        for i in range(quarter):
-            a, b, c, d = x[i], x[i + quarter], x[i + 2 * quarter], x[i + 3 * quarter]
-            for _ in range(CHAIN):
-                a = a * factor + term
-                b = b * factor + term
-                c = c * factor + term
-                d = d * factor + term
-            x[i], x[i + quarter], x[i + 2 * quarter], x[i + 3 * quarter] = a, b, c, d
-
-
-def matrix_gflops(size: int = 8192) -> float:
-    a, b = torch.rand(2, size, size, device="cuda")
-    milliseconds = []
-    event = partial(torch.cuda.Event, enable_timing=True)
-    for _ in range(10):
-        start, end = event(), event()
-        start.record()
-        a @ b
-        end.record()
-        torch.cuda.synchronize()
-        milliseconds.append(start.elapsed_time(end))
-    return 2e-6 * size**3 / min(milliseconds)

@@ -72,3 +72,9 @@ def distinct_color(index: int) -> Color:
         for channel in range(3):
             color[channel] |= ((index + 1) >> (3 * bit + channel) & 1) << (7 - bit)
     return (color[0], color[1], color[2])
+
+
+Probabilities = NDArray[np.float32]
+
+
+Confidence = NDArray[np.float32]

@@ -45,7 +45,7 @@ def time_model(name: str, size: str, engine: str, device: str, seconds: float, c
 
     from segue.benchmark import INCLUDED, network_of, parse_size, time_engine
     from segue.checkpoint import find_checkpoint
-    from segue.provenance import describe_machine
+    from segue.machine.provenance import describe_machine
 
     height, width = parse_size(size)
     if not 0 <= seconds < float("inf"):

@@ -39,9 +39,9 @@ def compare(args: Sequence[str]) -> None:
 
 
 def compare_records(a: Path, b: Path, data: str = "", split: str = "", out: Path | None = None) -> None:
+    from segue.evaluation.comparison import comparison_table, draw_comparison
     from segue.images import write_image
     from segue.metrics import compare
-    from segue.report.comparison import comparison_table, draw_comparison
 
     record_a, record_b, place = common_record(a, b, data, split)
     if record_a.resolve() == record_b.resolve():

@@ -47,9 +47,9 @@ def data(args: Sequence[str]) -> None:
 
 def fetch_files(name: str, root: Path | None, source: str, sha256: str) -> None:
     """Fetch, then count what can be read of it, and say what to type next."""
-    from segue.data.archives import SOURCES
-    from segue.data.download import Screen
-    from segue.data.fetch import count_samples, fetch, find_archives, is_complete
+    from segue.data.fetching.archives import SOURCES
+    from segue.data.fetching.download import Screen
+    from segue.data.fetching.fetch import count_samples, fetch, find_archives, is_complete
     from segue.data.files import PackageError
     from segue.data.samples import DataError
 
@@ -93,7 +93,7 @@ def silent_bar(what: str, start: int, total: int | None) -> Iterator[Callable[[i
 
 
 def list_data() -> None:
-    from segue.data.archives import WHAT
+    from segue.data.fetching.archives import WHAT
 
     rows = [("name", "what", "images", "classes", "get it"), *((name, WHAT[name], *facts(name)) for name in sorted(WHAT))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -106,8 +106,8 @@ def list_data() -> None:
 def facts(name: str) -> tuple[str, str, str]:
     """Images, classes, and the way to get it, in a word."""
     from segue.data import DATASETS, DRAWN
-    from segue.data.archives import SOURCES
-    from segue.data.drawn import COUNTS
+    from segue.data.fetching.archives import SOURCES
+    from segue.data.synthetic.base import COUNTS
 
     if name in DRAWN:
         return ", ".join(map(str, COUNTS.values())), str(len(DATASETS[name]().labels)), "drawn"
@@ -122,8 +122,8 @@ def describe(name: str) -> None:
     import inspect
 
     from segue.data import DATASETS, DRAWN
-    from segue.data.archives import SOURCES
-    from segue.data.fetch import find_help
+    from segue.data.fetching.archives import SOURCES
+    from segue.data.fetching.fetch import find_help
     from segue.suggest import did_you_mean
 
     if name not in DATASETS and name not in SOURCES:

@@ -17,7 +17,7 @@ def demo(args: Sequence[str]) -> None:
             out: A new folder for the run; by default runs/demo, or runs/demo-2 and so on.
         """
         from segue.recipes import get_recipe
-        from segue.training import train
+        from segue.training.train import train
 
         names = ["demo", *(f"demo-{n}" for n in range(2, 10_000))]
         run = out or next(Path("runs", name) for name in names if not Path("runs", name).exists())

@@ -72,10 +72,10 @@ def score_files(folder: Path, data: str, root: str, split: str, out: Path | None
 
     from segue.checkpoint import Card
     from segue.data import create_dataset
-    from segue.data.label_maps import LabelMaps
     from segue.evaluation import create_scorers, evaluate_files
-    from segue.provenance import command_line, describe_machine
-    from segue.report.record import write_record
+    from segue.evaluation.label_maps import LabelMaps
+    from segue.evaluation.record import write_record
+    from segue.machine.provenance import command_line, describe_machine
 
     if report:
         raise ValueError("--report asks how likely each pixel's class is, which label maps do not say; leave it out")
@@ -108,13 +108,14 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
 
     from segue.checkpoint import find_checkpoint, load_checkpoint
     from segue.data import create_dataset
-    from segue.evaluation import Scorer, check_labels, create_scorers, evaluate_images
+    from segue.evaluation import Scorer, create_scorers, evaluate_images
+    from segue.evaluation.error_page.errors import ErrorReport
+    from segue.evaluation.error_page.page import check_page, write_page
+    from segue.evaluation.loop import check_labels
+    from segue.evaluation.record import write_record
     from segue.inference import Predictor
-    from segue.processes import joined
-    from segue.provenance import command_line, describe_machine
-    from segue.report.errors import ErrorReport
-    from segue.report.page import check_page
-    from segue.report.record import write_record
+    from segue.machine.processes import joined
+    from segue.machine.provenance import command_line, describe_machine
 
     folder = find_checkpoint(checkpoint)
     if out is None:
@@ -165,7 +166,7 @@ def score(checkpoint: str, data: str, root: str, split: str, out: Path | None, r
     sheet = write_record(out, matrix, predictor, samples, card, evaluation, scorers)
     written = [f"scores: {out / 'scores.json'}", f"picture: {sheet}"]
     if report and page:
-        written.append(f"report: {page.write(report, matrix, card, evaluation)}")
+        written.append(f"report: {write_page(report, page, matrix, card, evaluation)}")
     if part:
         part.unlink(missing_ok=True)
     print_scores(matrix, f"{card.network} on {data} {split}, {len(images)} images, percent", scorers)
@@ -182,7 +183,7 @@ def check_record(out: Path) -> None:
 
 
 def print_scores(matrix: "ConfusionMatrix", title: str, scorers: "Sequence[Scorer]") -> None:
-    from segue.report.record import score_table
+    from segue.evaluation.record import score_table
 
     print_table(score_table(matrix), title)
     for scorer in scorers:

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 if TYPE_CHECKING:
-    from segue.crf import DenseCRF
     from segue.inference import Predictor
+    from segue.inference.crf import DenseCRF
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ def predict(args: Sequence[str]) -> None:
 
 def label_all(names: list[str], options: Options) -> None:
     from segue.checkpoint import find_checkpoint, load_checkpoint
-    from segue.crf import CRFS
     from segue.inference import Predictor
-    from segue.inputs import plan_images, plan_videos
-    from segue.video import is_video
+    from segue.inference.crf import CRFS
+    from segue.prediction.targets import plan_images, plan_videos
+    from segue.prediction.video import is_video
 
     named = bool(names) and find_checkpoint(names[0]) is not None
     checkpoint, names = (names[0], names[1:]) if named else ("enet-camvid", names)
@@ -140,8 +140,8 @@ def check_network(predictor: "Predictor", checkpoint: str, network: str, sources
 
 def label_images(predictor: "Predictor", targets: dict[Path, Path], crf: "DenseCRF | None", options: Options) -> int:
     """Label images and print what became of each; gives how many were left out."""
-    from segue.bigimages.sources import shorter_side
-    from segue.labelling import label_files
+    from segue.images.rows import shorter_side
+    from segue.prediction.images import label_files
 
     options.out.mkdir(parents=True, exist_ok=True)
     submission, broken, done, start = options.cityscapes_submission, 0, 0, time.monotonic()
@@ -188,8 +188,8 @@ def label_film(predictor: "Predictor", source: str, target: Path, crf: "DenseCRF
     import cv2
     import torch
 
-    from segue.labelling import describe
-    from segue.video import is_live, label_video, public_name
+    from segue.prediction.one_image import describe
+    from segue.prediction.video import is_live, label_video, public_name
 
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     name = public_name(source)

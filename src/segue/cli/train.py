@@ -31,8 +31,8 @@ def train(args: Sequence[str]) -> None:
 
     def resume(folder: tyro.conf.Positional[Path], devices: int = 0, nodes: int = 0) -> None:
         """Go on with the run in FOLDER after the last epoch that it finished."""
-        from segue.runs import load_recipe
-        from segue.training import train
+        from segue.training.run_folder import load_recipe
+        from segue.training.train import train
 
         train(load_recipe(folder), folder, devices=devices, nodes=nodes, resume=True)
 
@@ -67,7 +67,7 @@ def train(args: Sequence[str]) -> None:
             return
         if out is None:
             raise ValueError("say where to keep the run, in a new folder: --out FOLDER")
-        from segue.training import train
+        from segue.training.train import train
 
         train(recipe, out, devices=devices, nodes=nodes)
 
@@ -76,6 +76,6 @@ def train(args: Sequence[str]) -> None:
 
 def show_plan(recipe: "Recipe", devices: int) -> None:
     from segue.cli.console import print_table
-    from segue.planning import plan, plan_table
+    from segue.training.planning import plan, plan_table
 
     print_table(plan_table(plan(recipe, devices)))

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from segue.data.camvid import CamVid
-from segue.data.cells import Cells
 from segue.data.cityscapes import Cityscapes
 from segue.data.em import Em
 from segue.data.folder import Folder
@@ -11,8 +10,9 @@ from segue.data.medical import Brats, Isles, Volumes
 from segue.data.nuclei import Nuclei
 from segue.data.nyuv2 import Nyuv2
 from segue.data.samples import DataError, Samples
-from segue.data.streets import Streets
 from segue.data.sunrgbd import SunRgbd
+from segue.data.synthetic.cells import Cells
+from segue.data.synthetic.streets import Streets
 from segue.data.voc import Voc
 from segue.suggest import did_you_mean
 

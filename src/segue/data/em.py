@@ -6,7 +6,8 @@ import numpy as np
 
 from segue.data.files import FileSamples, pair_files, read
 from segue.data.samples import DataError
-from segue.images import ImageError, opened
+from segue.images import ImageError
+from segue.images.files import opened
 from segue.labels import Image, Labels, Mask
 
 EM = Labels(names=("cell", "membrane"), palette=((255, 255, 255), (0, 0, 0)))

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segue.data.samples import DataError, Sample, Samples
-from segue.decoding import read_image, read_mask
-from segue.images import IMAGE_SUFFIXES, ImageError, Raster, check_image, opened
+from segue.images import IMAGE_SUFFIXES, ImageError, Raster, check_image
+from segue.images.fast_decoding import read_image, read_mask
+from segue.images.files import opened
+from segue.images.relabel import relabel
 from segue.labels import IGNORE, Labels, Mask
-from segue.relabel import relabel
 
 Pair = tuple[Path, Path]
 T = TypeVar("T")

@@ -10,8 +10,8 @@ import yaml
 
 from segue.data.files import FileSamples, Pair, pair_files, read
 from segue.data.samples import DataError
-from segue.decoding import read_image
 from segue.images import ImageError, Raster, check_image, find_fault, read_channels
+from segue.images.fast_decoding import read_image
 from segue.labels import IGNORE, Labels
 from segue.suggest import did_you_mean
 

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from segue.data.files import FileSamples, Pair, pair_files, read, read_numbers
 from segue.data.samples import DataError, Sample
-from segue.decoding import read_mask
+from segue.images.fast_decoding import read_mask
 from segue.labels import Labels, Mask
 
 NUCLEI = Labels(names=("background", "nucleus"), palette=((0, 0, 0), (255, 255, 255)))

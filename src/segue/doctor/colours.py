@@ -20,7 +20,8 @@ from segue.data.folder import HELP, SPLITS
 from segue.data.samples import DataError
 from segue.doctor.diagnosis import BACKGROUND, names_line, total, yaml_line
 from segue.doctor.reading import Progress, Reading, in_parallel
-from segue.images import ImageError, opened, write_image
+from segue.images import ImageError, write_image
+from segue.images.files import opened
 from segue.labels import IGNORE, Color, Labels, Mask, distinct_color
 
 MANY = 64  # colours: more are smooth edges

@@ -12,8 +12,8 @@ from segue.data.samples import Samples
 from segue.doctor.diagnosis import total
 from segue.doctor.examination import Examination
 from segue.doctor.reading import Legend, Reader, Reading
+from segue.images.pictures import GAP, GREY, INK, MARGIN, PAPER, font, overlay, to_rgb
 from segue.labels import IGNORE, Image
-from segue.report.sheet import GAP, GREY, INK, MARGIN, PAPER, font, overlay, to_rgb
 
 WIDTH = 1280
 TRAIN, VAL, BAD = (46, 94, 170), (236, 151, 62), (190, 30, 45)

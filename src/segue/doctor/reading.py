@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from segue.data.files import FileSamples
 from segue.data.samples import Samples
-from segue.images import ImageError, opened
+from segue.images import ImageError
+from segue.images.files import opened
 from segue.labels import IGNORE, Color, Labels, Mask
 
 Counts = NDArray[np.int64]

@@ -6,12 +6,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from segue.allocation import keep_freed_memory
 from segue.engines.auto_engine import AutoEngine
 from segue.engines.fused_engine import FusedEngine
 from segue.engines.onnxruntime_engine import OnnxRuntimeEngine
 from segue.engines.openvino_engine import OpenVinoEngine
 from segue.engines.torch_engine import TorchEngine
+from segue.machine.memory import keep_freed_memory
 from segue.suggest import did_you_mean
 
 

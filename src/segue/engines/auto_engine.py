@@ -8,11 +8,12 @@ from threading import Lock
 import torch
 from torch import Tensor, nn
 
+from segue.engines.choices import describe_case, recall, remember, size_class
 from segue.engines.fused_engine import FusedEngine, works
-from segue.engines.memory import compare, describe_case, recall, remember, size_class
 from segue.engines.onnxruntime_engine import OnnxRuntimeEngine
 from segue.engines.openvino_engine import OpenVinoEngine
 from segue.engines.torch_engine import TorchEngine
+from segue.machine.timing import compare
 
 Candidate = TorchEngine | FusedEngine | OnnxRuntimeEngine | OpenVinoEngine
 CANDIDATES: dict[str, Callable[[nn.Module, torch.device], Candidate]] = {

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from segue.layers import SegmentationModel
+from segue.models.base import SegmentationModel
 
 LARGEST = 2**23  # numbers in a kernel; what follows such a one is a small map, and its copy would take much memory
 SIDE = 64  # pixels of the image with which the network is tried, at least

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-from segue.conversion import quiet, refused, to_program
+from segue.engines.conversion import quiet, refused, to_program
 from segue.engines.convolution import Convolution
 from segue.engines.folding import fold
 

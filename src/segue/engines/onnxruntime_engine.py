@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segue.conversion import need
+from segue.engines.conversion import need
 from segue.engines.portable import Portable, Recent, one_by_one
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segue.conversion import need, quantize_openvino
+from segue.engines.conversion import need, quantize_openvino
 from segue.engines.portable import Portable, Recent, one_by_one
 
 

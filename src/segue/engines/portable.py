@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from segue.conversion import LARGEST, SMALLEST, need, to_onnx
+from segue.engines.conversion import LARGEST, SMALLEST, need, to_onnx
 
 Value = TypeVar("Value")
 LARGE = 2**28  # bytes of weights, from which a model goes through a file: ONNX in one piece ends at 2^31

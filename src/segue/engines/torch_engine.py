@@ -5,9 +5,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from segue.engines.choices import FORMATS, describe_case, recall, remember, size_class
 from segue.engines.folding import fold_batch_norms
-from segue.engines.memory import FORMATS, compare, describe_case, recall, remember, size_class
-from segue.layers import SegmentationModel
+from segue.machine.timing import compare
+from segue.models.base import SegmentationModel
 
 WORTH = 2**16  # pixels, from which on the format is measured
 

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from segue.checkpoint import Card, load_checkpoint
-from segue.conversion import need, quantize_onnx, quantize_openvino, to_onnx
 from segue.data.samples import Samples
-from segue.evaluation import check_labels
+from segue.engines.conversion import need, quantize_onnx, quantize_openvino, to_onnx
+from segue.evaluation.loop import check_labels
 from segue.export.files import SUFFIXES, ExportedModel, describe, save_onnx, save_openvino
 from segue.export.graph import PREFIX, build_graph
 from segue.export.parity import Example, Parity, compare, drawn_examples, folder_examples, readable, sample_examples
-from segue.images import WHITE, Raster
+from segue.images import Raster
+from segue.images.files import WHITE
 from segue.inference import Predictor
-from segue.layers import SegmentationModel, pad_to_multiple
+from segue.models.base import SegmentationModel, pad_to_multiple
 
 __all__ = ["ExportError", "ExportedModel", "Parity", "export"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segue._version import __version__
 from segue.checkpoint import Card, find_checkpoint
-from segue.conversion import need
+from segue.engines.conversion import need
 from segue.images import Raster, find_fault
 from segue.labels import IGNORE, Labels, Mask
 

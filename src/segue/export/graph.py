@@ -1,6 +1,7 @@
 """The graph of an exported file: uint8 (H, W, C) in, uint8 (H, W) out, with everything that a Predictor does in between.
 
-Each step is the one in segue.inference and segue.upsampling of the same name; those are the definition, this repeats it in ONNX.
+Each step is the one of the same name in segue.inference and segue.inference.upsampling; those are the definition, which this
+repeats in ONNX.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ import torch
 from torch import nn
 
 from segue.checkpoint import Card
-from segue.conversion import OPSET, need
-from segue.images import WHITE
-from segue.layers import SegmentationModel
+from segue.engines.conversion import OPSET, need
+from segue.images.files import WHITE
+from segue.models.base import SegmentationModel
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +24,7 @@ PREFIX = "segue/"  # of the names of all steps that are not the network's own
 def build_graph(network: "onnx.ModelProto", model: nn.Module, card: Card, kind: str = "uint8") -> "onnx.ModelProto":
     """The network between the steps that make an image its input and its scores an image's labels.
 
-    network: as segue.conversion.to_onnx writes it, of `model`. kind: the type of the images, uint8, uint16 or float32.
+    network: as segue.engines.conversion.to_onnx writes it, of `model`. kind: the type of the images, uint8, uint16 or float32.
     """
     onnx = need("onnx")
     graph = Graph()
@@ -121,7 +122,7 @@ def working_size(graph: Graph, size: str, short_side: int) -> str:
 
 
 def padded_size(graph: Graph, model: nn.Module, size: str) -> str:
-    """The size to which segue.layers.pad_to_multiple brings an image, of the network's smallest size at least."""
+    """The size to which segue.models.base.pad_to_multiple brings an image, of the network's smallest size at least."""
     if not isinstance(model, SegmentationModel):
         return size
     if model.min_size > 1:
@@ -166,7 +167,7 @@ def resize_image(graph: Graph, x: str, old: str, new: str) -> str:
 
 
 def interpolate(graph: Graph, scores: str, size: str, seen: str, padded: str, aligned: bool) -> str:
-    """segue.upsampling.upsample with its taps: scores (1, K, h, w) of padded pixels, at the pixels of the image, (1, K, H, W)."""
+    """`upsample` of segue.inference.upsampling: scores (1, K, h, w) of padded pixels, at the image's pixels, (1, K, H, W)."""
     kinds = graph.onnx.TensorProto
     have = graph("Slice", graph("Shape", scores), ints(2), ints(4))
     for dim in (3, 2):

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from segue.checkpoint import Card
 from segue.data.samples import Sample, Samples
-from segue.data.streets import Streets
+from segue.data.synthetic.streets import Streets
 from segue.export.files import ExportedModel
 from segue.images import IMAGE_SUFFIXES, Raster, to_grey
 from segue.inference import Predictor, score
-from segue.labelling import read_photo
 from segue.labels import Mask
 from segue.metrics import ConfusionMatrix
+from segue.prediction.one_image import read_photo
 
 SHARE = 0.9999
 """Of the pixels must be equal: runtimes add in other orders, so that scores differ in their last bits, and two classes may be

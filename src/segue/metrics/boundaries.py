@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.compiled import compile_loop
 from segue.labels import IGNORE, Mask
+from segue.machine.compiled import compile_loop
 from segue.metrics.confusion import ConfusionMatrix, mean
 
 NONE = IGNORE

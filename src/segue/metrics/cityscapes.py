@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segue.images.relabel import relabel
 from segue.labels import IGNORE, Mask
 from segue.metrics.confusion import ConfusionMatrix, as_labels
-from segue.relabel import relabel
 
 if TYPE_CHECKING:
     from segue.data.cityscapes import Cityscapes

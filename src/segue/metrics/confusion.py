@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segue.compiled import compile_loop
 from segue.labels import IGNORE
+from segue.machine.compiled import compile_loop
 
 
 class ConfusionMatrix:

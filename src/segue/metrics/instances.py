@@ -30,7 +30,7 @@ from segue.labels import Mask
 
 if TYPE_CHECKING:
     from segue.data.samples import Sample, Samples
-    from segue.inference import Confidence
+    from segue.labels import Confidence
 
 Numbers = NDArray[np.int64]
 Flags = NDArray[np.bool_]

@@ -37,13 +37,13 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from segue.compiled import compile_loop
 from segue.labels import IGNORE, Mask
+from segue.machine.compiled import compile_loop
 from segue.metrics.instances import Numbers, Overlaps, components
 
 if TYPE_CHECKING:
     from segue.data.samples import Sample, Samples
-    from segue.inference import Confidence
+    from segue.labels import Confidence
 
 Cells = NDArray[np.bool_]
 Floats = NDArray[np.float64]

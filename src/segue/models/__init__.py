@@ -5,7 +5,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from typing import Any
 
-from segue.layers import SegmentationModel
+from segue.models.base import SegmentationModel
 from segue.models.bisenetv1 import BiSeNetV1
 from segue.models.bisenetv2 import BiSeNetV2
 from segue.models.deconvnet import DeconvNet

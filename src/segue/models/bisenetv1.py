@@ -25,8 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import Backbone, create_backbone
-from segue.layers import SegmentationModel, conv_bn_relu, resize
+from segue.models.backbones import Backbone, create_backbone
+from segue.models.base import SegmentationModel, resize
+from segue.models.layers import conv_bn_relu
 
 
 class BiSeNetV1(SegmentationModel):

@@ -28,7 +28,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.layers import SegmentationModel, conv_bn_relu, pad_to_multiple, resize
+from segue.models.base import SegmentationModel, pad_to_multiple, resize
+from segue.models.layers import conv_bn_relu
 
 
 class BiSeNetV2(SegmentationModel):

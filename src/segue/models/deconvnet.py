@@ -26,8 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import load_layer, load_vgg16
-from segue.layers import SegmentationModel, max_pool, max_unpool
+from segue.models.backbones import load_layer, load_vgg16
+from segue.models.base import SegmentationModel
+from segue.models.layers import max_pool, max_unpool
 
 WINDOW = 224  # pixels; five poolings leave 7 x 7, and fc6 a single vector
 STEP = WINDOW // 2  # between two windows

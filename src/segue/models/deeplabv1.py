@@ -23,8 +23,8 @@ Differs from the paper: nothing known.
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import load_layer, load_vgg16
-from segue.layers import SegmentationModel, pad_to_multiple
+from segue.models.backbones import load_layer, load_vgg16
+from segue.models.base import SegmentationModel, pad_to_multiple
 
 
 class DeepLabV1(SegmentationModel):

@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import ResNet, list_resnets
-from segue.layers import SegmentationModel, pad_to_multiple, resize
+from segue.models.backbones import ResNet, list_resnets
+from segue.models.base import SegmentationModel, pad_to_multiple, resize
 from segue.models.deeplabv1 import VGG16, init_he, load_decimated, scoring
 
 RATES = (6, 12, 18, 24)

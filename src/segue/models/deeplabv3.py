@@ -23,8 +23,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from segue.backbones import create_backbone
-from segue.layers import SegmentationModel, conv_bn_relu
+from segue.models.backbones import create_backbone
+from segue.models.base import SegmentationModel
+from segue.models.layers import conv_bn_relu
 
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}  # of ASPP, by output stride (section 3.3)
 

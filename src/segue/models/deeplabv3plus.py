@@ -21,9 +21,10 @@ Differs from the paper: what deeplabv3.py names, the place of ResNet's strides a
 import torch
 from torch import Tensor, nn
 
-from segue.backbones import create_backbone
-from segue.layers import SegmentationModel, conv_bn_relu, resize
+from segue.models.backbones import create_backbone
+from segue.models.base import SegmentationModel, resize
 from segue.models.deeplabv3 import ASPP, RATES, check_output_stride, scoring
+from segue.models.layers import conv_bn_relu
 
 
 class DeepLabV3Plus(SegmentationModel):

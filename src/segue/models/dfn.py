@@ -21,8 +21,9 @@ Differs from the paper:
 import torch
 from torch import Tensor, nn
 
-from segue.backbones import create_backbone
-from segue.layers import SegmentationModel, conv_bn_relu, pad_to_multiple, resize
+from segue.models.backbones import create_backbone
+from segue.models.base import SegmentationModel, pad_to_multiple, resize
+from segue.models.layers import conv_bn_relu
 
 BORDER_MAPS = 21
 
@@ -30,7 +31,7 @@ BORDER_MAPS = 21
 class DFN(SegmentationModel):
     """Fig. 2a. Batch norm on the mean over the image makes training need two images a step.
 
-    backbone: any that segue.backbones.create_backbone knows. width: maps of the smooth network, 512 in the authors'.
+    backbone: any that segue.models.backbones.create_backbone knows. width: maps of the smooth network, 512 in the authors'.
     """
 
     stride = 32

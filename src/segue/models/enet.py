@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.layers import SegmentationModel, max_pool, max_unpool, pad_to_multiple
+from segue.models.base import SegmentationModel, pad_to_multiple
+from segue.models.layers import max_pool, max_unpool
 
 
 class ENet(SegmentationModel):

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import ResNet
-from segue.layers import SegmentationModel, resize
+from segue.models.backbones import ResNet
+from segue.models.base import SegmentationModel, resize
 
 
 class FANet(SegmentationModel):

@@ -21,8 +21,9 @@ trained from nothing. Released and papers' networks always start from the classi
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import load_layer, load_vgg16
-from segue.layers import SegmentationModel, bilinear_kernel
+from segue.models.backbones import load_layer, load_vgg16
+from segue.models.base import SegmentationModel
+from segue.models.layers import bilinear_kernel
 
 
 class FCN32s(SegmentationModel):

@@ -17,8 +17,8 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import load_layer
-from segue.layers import SegmentationModel
+from segue.models.backbones import load_layer
+from segue.models.base import SegmentationModel
 from segue.models.fcn import FixedUpsampling, crop, init_he, scoring
 
 TORCHVISION = ("features.0", "features.3", "features.6", "features.8", "features.10", "classifier.1", "classifier.4")

@@ -25,8 +25,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import load_trunk
-from segue.layers import SegmentationModel
+from segue.models.backbones import load_trunk
+from segue.models.base import SegmentationModel
 from segue.models.fcn import FixedUpsampling, crop, init_he, scoring
 
 

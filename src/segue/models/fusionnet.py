@@ -27,7 +27,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.layers import SegmentationModel
+from segue.models.base import SegmentationModel
 
 
 class FusionNet(SegmentationModel):

@@ -17,14 +17,14 @@ Differs from the paper:
 
 from torch import Tensor, nn
 
-from segue.backbones import create_backbone
-from segue.layers import SegmentationModel, resize
+from segue.models.backbones import create_backbone
+from segue.models.base import SegmentationModel, resize
 
 
 class GCN(SegmentationModel):
     """Fig. 2. Every map of the decoder has one channel for each class.
 
-    k: odd, of the global convolutions. backbone: any that segue.backbones.create_backbone knows.
+    k: odd, of the global convolutions. backbone: any that segue.models.backbones.create_backbone knows.
     """
 
     stride = 32

@@ -14,8 +14,9 @@ the new layers from a Gaussian with variance 2 / N; here they start by Xavier's 
 
 from torch import Tensor, nn
 
-from segue.backbones import ResNet, list_resnets
-from segue.layers import SegmentationModel, conv_bn_relu, pad_to_multiple
+from segue.models.backbones import ResNet, list_resnets
+from segue.models.base import SegmentationModel, pad_to_multiple
+from segue.models.layers import conv_bn_relu
 
 
 class RedNet(SegmentationModel):

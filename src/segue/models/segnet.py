@@ -25,8 +25,9 @@ and std. To SegNet-Basic's first normalisation the scale matters: with images of
 
 from torch import Tensor, nn
 
-from segue.backbones import load_vgg16
-from segue.layers import SegmentationModel, max_pool, max_unpool
+from segue.models.backbones import load_vgg16
+from segue.models.base import SegmentationModel
+from segue.models.layers import max_pool, max_unpool
 
 
 class SegNet(SegmentationModel):

@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from segue.backbones import create_backbone
-from segue.layers import SegmentationModel
+from segue.models.backbones import create_backbone
+from segue.models.base import SegmentationModel
 
 CONTEXT = 184  # rows and columns that the valid convolutions take away, 92 at each border
 

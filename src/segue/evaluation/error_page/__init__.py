@@ -1,0 +1,1 @@
+"""A page of HTML that shows where a network errs."""

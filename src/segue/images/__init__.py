@@ -1,0 +1,33 @@
+"""Files of pixels in and out: images, masks and label maps, whole."""
+
+from segue.images.files import (
+    IMAGE_SUFFIXES,
+    ImageError,
+    Raster,
+    check_image,
+    find_fault,
+    photo_channels,
+    read_channels,
+    read_image,
+    read_mask,
+    to_grey,
+    to_planes,
+    white,
+    write_image,
+)
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "ImageError",
+    "Raster",
+    "check_image",
+    "find_fault",
+    "photo_channels",
+    "read_channels",
+    "read_image",
+    "read_mask",
+    "to_grey",
+    "to_planes",
+    "white",
+    "write_image",
+]

@@ -1,0 +1,180 @@
+"""TIFF, strip by strip or tile by tile, through tifffile."""
+
+import math
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from segue.images.files import ImageError, Raster, check_codec, check_promise, to_raster, usable_pages
+from segue.images.rows import Source
+from segue.labels import Mask
+
+GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737)  # GeoTIFF: scale, tie points, transformation, keys and their values
+NODATA = 42113  # GDAL's
+STRIPE = 2**28  # bytes of pixels that can only be decoded together, at most
+PIECE = 2**22  # bytes of uncompressed rows that are read at a time
+LAB = (8, 9, 10)  # photometric
+GREY_OR_COLOUR = (0, 1, 2, 3, 6)  # photometric: white is zero, black is zero, RGB, palette, YCbCr
+
+
+def open_tiff(path: Path) -> Source:
+    """The image in rows: its one page, or pages of one channel each. ImageError for what `images.read_channels` refuses too."""
+    with tifffile.TiffFile(path) as file:
+        pages = usable_pages(path, file)
+        first = pages[0]
+        height, width = first.imagelength, first.imagewidth
+        channels = len(pages) * first.samplesperpixel
+        orientation = first.tags.valueof("Orientation", 1)
+        if orientation in range(2, 9):
+            raise ImageError(
+                f"{path} is to be turned by its tag (orientation {orientation}), which bands cannot: save it upright"
+            )
+        if first.photometric in LAB:
+            raise ImageError(f"{path} has Lab colours, which bands cannot convert: save it as RGB")
+        check_extent(path, file.filehandle.size, pages)
+        tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in first.tags if tag.code in GEOREFERENCE)
+        void = to_number(first.tags.valueof(NODATA), np.dtype(first.dtype))
+        alpha = bool(first.extrasamples) and first.extrasamples[-1] in (1, 2)
+        palette = first.photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1
+        kind = next(read_rows(path, void, alpha, height - 1)).dtype  # also tells whether it can be decoded
+    photo = kind == np.uint8 and len(pages) == 1 and channels <= 4 and first.photometric in GREY_OR_COLOUR
+    return Source(
+        path, height, width, 3 if palette else channels, kind, partial(read_rows, path, void, alpha), photo, alpha, tags,
+        void=None if void is None else partial(read_void, path, void, alpha),
+    )  # fmt: skip
+
+
+def check_extent(path: Path, size: int, pages: list[Any]) -> None:
+    """ImageError if the file is too short for its pages, or must be decoded in pieces that are too large."""
+    first = pages[0]
+    width, height = first.imagewidth, first.imagelength
+    if 0 in first.shape:
+        raise ImageError(f"{path} says it is {width} x {height} pixels (width x height), so none; copy it again")
+    check_promise(path, width, height, sum(page.nbytes for page in pages), size)
+    for page in pages:
+        across, down = segments(page)
+        for number, (start, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
+            if start + length > size:
+                held = max(0, size - start) // (page.nbytes // page.imagelength) if page.is_contiguous else 0
+                row = min(page.imagelength, number // across % down * stripe_height(page) + held)
+                raise ImageError(f"{path} is cut short: it ends at row {row} of {page.imagelength}; copy it again")
+        if not page.is_contiguous and stripe_height(page) * page.nbytes // page.imagelength > STRIPE:
+            raise ImageError(
+                f"{path} is packed in pieces of {stripe_height(page)} rows, more than can be unpacked at once; save it in tiles, "
+                "such as by gdal_translate -co TILED=YES -co COMPRESS=DEFLATE"
+            )
+
+
+def read_rows(path: Path, void: Any, alpha: bool, first: int) -> Iterator[Raster]:
+    """The rows from `first` on, (rows, W, C), as they are seen; of floats and signed integers, void pixels are 0."""
+    for rows, page in read_stored(path, first):
+        if void is not None and rows.dtype.kind in "fi":
+            rows = np.where(find_void(rows, void, alpha), rows.dtype.type(0), rows)
+        if page.photometric == tifffile.PHOTOMETRIC.PALETTE and rows.shape[2] == 1:
+            rows = (page.colormap.T >> 8).astype(np.uint8)[rows[..., 0]]  # type: ignore[union-attr]
+        rows = to_raster(rows, path)
+        yield 255 - rows if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and rows.dtype == np.uint8 else rows
+
+
+def read_void(path: Path, void: Any, alpha: bool, first: int) -> Iterator[NDArray[np.bool_]]:
+    """Of the rows from `first` on, which pixels show nothing, (rows, W, 1)."""
+    return (find_void(rows, void, alpha) for rows, _ in read_stored(path, first))
+
+
+def find_void(rows: NDArray[Any], void: Any, alpha: bool) -> NDArray[np.bool_]:
+    """Which pixels have the value `void`, which may be nan, in all channels but the transparency."""
+    colours = rows[..., :-1] if alpha and rows.shape[2] > 1 else rows
+    return (np.isnan(colours) if void != void else colours == void).all(axis=2, keepdims=True)
+
+
+def read_stored(path: Path, first: int) -> Iterator[tuple[NDArray[Any], tifffile.TiffPage]]:
+    """The rows from `first` on as the file has them, (rows, W, C), and its first page."""
+    with tifffile.TiffFile(path) as file:
+        pages = usable_pages(path, file)
+        height = pages[0].imagelength
+        step = max(1, PIECE * height // pages[0].nbytes) if pages[0].is_contiguous else stripe_height(pages[0])
+        for top in range(first // step * step, height, step):
+            stop = min(top + step, height)
+            try:
+                parts = [page_rows(page, top, stop) for page in pages]
+            except Exception as error:  # a damaged TIFF can raise anything
+                check_codec(path, error)
+                raise ImageError(f"{path} is damaged at row {top} of {height}: {error}; copy it again") from None
+            rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+            yield rows[max(0, first - top) :], pages[0]
+
+
+def page_rows(page: tifffile.TiffPage, top: int, stop: int) -> NDArray[Any]:
+    """Rows of a page, (rows, W, samples); where it is packed, those of a stripe of segments, or the rest of the last one."""
+    file, samples, width = page.parent.filehandle, page.samplesperpixel, page.imagewidth
+    separate = page.planarconfig == 2 and samples > 1
+    kind = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+    if page.is_contiguous:
+        line = width * kind.itemsize * (1 if separate else samples)
+        planes = []
+        for plane in range(samples if separate else 1):
+            file.seek(page.dataoffsets[0] + (plane * page.imagelength + top) * line)
+            planes.append(np.frombuffer(file.read((stop - top) * line), kind).reshape(stop - top, width, -1))
+        return np.concatenate(planes, axis=2) if separate else planes[0]
+    across, down = segments(page)
+    rows = np.zeros((stop - top, width, samples), kind)
+    for plane in range(samples if separate else 1):
+        for column in range(across):
+            number = (plane * down + top // stripe_height(page)) * across + column
+            file.seek(page.dataoffsets[number])
+            data = file.read(page.databytecounts[number]) or None
+            tables = {"jpegtables": page.jpegtables} if page.jpegtables else {}
+            pixels, (_, _, _, left, _), _ = page.decode(data, number, **tables)
+            if pixels is None:
+                rows[:, left : left + page.tilewidth or width] = page.nodata
+                continue
+            pixels = pixels[0, : stop - top, : width - left]
+            rows[: len(pixels), left : left + pixels.shape[1], plane if separate else slice(None)] = (
+                pixels[..., 0] if separate else pixels
+            )
+    return rows
+
+
+def stripe_height(page: tifffile.TiffPage) -> int:
+    """Rows that are packed together."""
+    return page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
+
+
+def segments(page: tifffile.TiffPage) -> tuple[int, int]:
+    """How many tiles or strips there are across, and down."""
+    across = math.ceil(page.imagewidth / page.tilewidth) if page.is_tiled else 1
+    return across, math.ceil(page.imagelength / stripe_height(page))
+
+
+def to_number(text: Any, kind: np.dtype[Any]) -> Any:
+    """GDAL's nodata, which is text, as a number of the image's type; None if there is none, or no pixel can be it."""
+    try:
+        value = float(str(text).strip(" \0"))
+    except ValueError:
+        return None
+    if kind.kind == "f":
+        with np.errstate(over="ignore"):
+            return kind.type(value)
+    fits = kind.kind in "iu" and value.is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max
+    return kind.type(int(value)) if fits else None
+
+
+def write_tiff(path: Path, height: int, width: int, bands: Iterable[Mask], step: int, tags: tuple[Any, ...]) -> None:
+    """Write labels in tiles of `step` rows, which is a multiple of 16 and the height of the bands, with a source's tags."""
+    side = min(512, -(-width // 16) * 16)
+
+    def tiles() -> Iterator[Mask]:
+        for band in bands:
+            padded = np.pad(band, ((0, step - len(band)), (0, -width % side)))
+            yield from (padded[:, left : left + side] for left in range(0, width, side))
+
+    with tifffile.TiffWriter(path, bigtiff=height * width > 2**31) as file:
+        file.write(
+            tiles(), shape=(height, width), dtype=np.uint8, tile=(step, side), compression="zlib", photometric="minisblack",
+            metadata=None, software="segue", extratags=tags,
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What the process needs of the machine: memory, time, threads, processes. No network, no data."""

@@ -1,0 +1,1 @@
+"""Training: the run, its checks, losses, weights and planning."""
