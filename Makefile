@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 # Other runtimes bring threads of their own, which processes that are forked for loading do not outlive: they are tested alone.
-RUNTIMES := $(addprefix tests/test_,benchmark.py engines.py export.py fused.py last_step.py predict.py)
+RUNTIMES := tests/test_benchmark.py tests/engines tests/export tests/inference/test_upsampling.py tests/prediction/test_label_files.py
 
 .PHONY: demo test check docs bench lock clean
 

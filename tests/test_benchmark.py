@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import call
 
+from helpers.commands import call
 from segue import Labels, create_model, save_checkpoint
 from segue.benchmark import Timing, network_of, parse_size, time_engine
 from segue.checkpoint import Card
