@@ -114,6 +114,9 @@ def test_the_file_says_what_the_checkpoint_says(
     assert exported.metadata["terms"] == "for tests alone"
     assert exported.metadata["options"] == {"width": 4, "padding": "same"}
     assert exported.metadata["parity"]["images"] == 3
+    # A file that is shipped tells nothing of the machine that made it.
+    for file in out.parent.iterdir():
+        assert str(Path(torch.__file__).parent).encode() not in file.read_bytes()
 
 
 @pytest.mark.parametrize("aligned", [True, False])

@@ -42,7 +42,9 @@ def describe(checkpoint: str | Path, card: Card, **more: Any) -> dict[str, str]:
 
 
 def save_onnx(model: Any, path: Path, entries: Mapping[str, str]) -> None:
-    del model.metadata_props[:]
+    graph = model.graph
+    for part in (model, *graph.node, *graph.value_info, *graph.initializer, *graph.input, *graph.output):
+        del part.metadata_props[:]  # torch writes stack traces into them, with the paths of the machine that exported
     need("onnx").helper.set_model_props(model, dict(entries))
     path.write_bytes(model.SerializeToString())
 
