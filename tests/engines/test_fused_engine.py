@@ -138,7 +138,7 @@ FAULTS = """
 import resource, sys
 import torch
 if sys.argv[1] == "kept":
-    from segue.allocation import keep_freed_memory
+    from segue.machine.memory import keep_freed_memory
     keep_freed_memory()
 faults = []
 for _ in range(20):

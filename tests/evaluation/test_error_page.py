@@ -18,7 +18,7 @@ from segue.cli.evaluate import evaluate
 from segue.data.samples import Sample, Samples
 from segue.evaluation.error_page import errors
 from segue.evaluation.error_page.errors import ErrorReport, void_color
-from segue.evaluation.error_page.page import check_page, short_names
+from segue.evaluation.error_page.page import check_page, short_names, write_page
 from segue.labels import IGNORE, Labels
 
 HOSTILE = "</script><script>document.title='taken over'</script><b>"
@@ -95,14 +95,14 @@ def test_parts_merge_to_the_page_of_the_whole(tmp_path: Path) -> None:
     first = gathered(samples, lambda index: 5 * index, range(0, 7, 2))
     second = gathered(samples, lambda index: 5 * index, range(1, 7, 2))
     second.merge(pickle.loads(pickle.dumps(first)))
-    pages = [report.write(tmp_path / name, report.matrix, CARD, TOLD) for name, report in (("a", whole), ("b", second))]
+    pages = [write_page(tmp_path / name, report, report.matrix, CARD, TOLD) for name, report in (("a", whole), ("b", second))]
     assert data_of(pages[0]) == data_of(pages[1])
 
 
 def test_pictures_are_kept_of_the_worst_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(errors, "PICTURED", 3)
     report = gathered(Scenes(8), lambda index: (index * 3) % 8 * 4)
-    told = data_of(report.write(tmp_path, report.matrix, CARD, TOLD))
+    told = data_of(write_page(tmp_path, report, report.matrix, CARD, TOLD))
     assert [image["name"][-7:] for image in told["images"]] == ["005.png", "002.png", "007.png"]
     assert told["count"] == 8
 
@@ -124,7 +124,7 @@ def test_images_without_truth_or_without_errors_make_a_page(tmp_path: Path) -> N
     sample = samples[0]
     report = ErrorReport(samples)
     report.update(0, {**sample, "mask": np.full_like(sample["mask"], IGNORE)}, *predicted(sample, 0))
-    (image,) = data_of(report.write(tmp_path, report.matrix, CARD, TOLD))["images"]
+    (image,) = data_of(write_page(tmp_path, report, report.matrix, CARD, TOLD))["images"]
     assert image["mean_iu"] is None
     assert len(image["pictures"]) == 4
 
@@ -139,7 +139,7 @@ def test_names_lose_the_folders_that_all_share() -> None:
 
 def test_the_file_names_nothing_outside_itself(tmp_path: Path) -> None:
     report = gathered(Scenes(2), lambda index: 9)
-    page = report.write(tmp_path, report.matrix, CARD, TOLD).read_text()
+    page = write_page(tmp_path, report, report.matrix, CARD, TOLD).read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
     assert not re.search(r"(src|href)\s*=\s*[\"'](?!data:|#)", page)
     assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
@@ -159,7 +159,7 @@ def test_a_page_that_is_no_report_is_not_overwritten(tmp_path: Path, monkeypatch
     """Which is said before anything is scored; a report of before is replaced."""
     check_page(tmp_path / "new")
     report = gathered(Scenes(1), lambda index: 3)
-    check_page(report.write(tmp_path / "page", report.matrix, CARD, TOLD).parent)
+    check_page(write_page(tmp_path / "page", report, report.matrix, CARD, TOLD).parent)
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "index.html").write_text("<title>my site</title>")
     root = write_camvid(tmp_path / "camvid", val=1)
@@ -207,7 +207,7 @@ def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
         if index % 3 == 0:
             prediction[sample["mask"] == 2] = 0
         report.update(index, sample, prediction, confidence)
-    path = report.write(tmp_path_factory.mktemp("report"), report.matrix, CARD, TOLD)
+    path = write_page(tmp_path_factory.mktemp("report"), report, report.matrix, CARD, TOLD)
     browser.get(path.as_uri())
     return browser
 

@@ -12,8 +12,7 @@ import pytest
 import tifffile
 
 from helpers.pictures import HEIGHT, WIDTH, predictor, smooth, whole
-from segue.images import ImageError, read_channels, read_image, read_mask
-from segue.images import rows as sources
+from segue.images import ImageError, open_rows, read_channels, read_image, read_mask
 from segue.images.open_rows import open_source
 from segue.images.png_rows import write_png
 from segue.images.rows import Window, fit, is_large, suffix_for
@@ -307,7 +306,7 @@ def test_what_gives_no_rows_is_decoded_whole_up_to_a_limit(tmp_path: Path, monke
     PIL.Image.fromarray(smooth(3)).save(source)
     label_file(predictor(), source, tmp_path / "b.png", tile=96)
     np.testing.assert_array_equal(read_mask(tmp_path / "b.png"), predict_tiled(predictor(), read_image(source), 96))
-    monkeypatch.setattr(sources, "WHOLE", 1000)
+    monkeypatch.setattr(open_rows, "WHOLE", 1000)
     with pytest.raises(ImageError, match=r"500 x 300.*limit; save it as PNG"):
         label_file(predictor(), source, tmp_path / "b.png")
 

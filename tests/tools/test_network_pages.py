@@ -259,5 +259,6 @@ def test_every_drawing_is_well_formed_and_shown_on_a_page() -> None:
 
 
 def test_a_paper_is_written_down_for_every_file_of_networks() -> None:
+    shared = {"backbones", "base", "counting", "layers"}
     files = {path.stem for path in Path(create_model.__code__.co_filename).parent.glob("[!_]*.py")}
-    assert files <= set(PAPERS)
+    assert files - shared <= set(PAPERS)
