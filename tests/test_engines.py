@@ -4,6 +4,7 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from test_contract import Options, every_network, images, small_model
 from torch import Tensor, nn
 
 from segue import Labels, Predictor, create_model
+from segue.conversion import need
 from segue.engines import auto_engine, create_engine, torch_engine
 from segue.engines.folding import fold_batch_norms
 from segue.engines.memory import cache_file, describe_case
@@ -205,6 +207,16 @@ def test_an_engine_that_is_not_installed_is_named_with_the_way_out(name: str, mo
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=rf'{name}.*pip install "segue\[export\]"'):
         create_engine(name, Small())
+
+
+def test_onnx_runtime_tells_its_makers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    runtime, tool = ModuleType("onnxruntime"), ModuleType("onnxruntime.quantization")
+    monkeypatch.setattr(runtime, "disable_telemetry_events", lambda: told.append("off"), raising=False)
+    for module in (runtime, tool):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        assert need(module.__name__) is module
+    assert told == ["off", "off"]
 
 
 class Fake:
