@@ -9,7 +9,7 @@ READY := $(VENV)/ready
 # Other runtimes bring threads of their own, which processes that are forked for loading do not outlive: they are tested alone.
 RUNTIMES := tests/test_benchmark.py tests/engines tests/export tests/inference/test_upsampling.py tests/prediction/test_label_files.py
 
-.PHONY: demo test check docs bench lock clean
+.PHONY: demo test check coverage docs bench bench-compare lock clean
 
 demo: $(READY)
 	$(BIN)/segue demo
@@ -17,6 +17,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest $(RUNTIMES)
 	$(BIN)/python -m pytest $(RUNTIMES:%=--ignore=%)
+
+# Which lines and branches of segue the tests pass through; fails below the floor in pyproject.toml.
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=0 $(RUNTIMES)
+	$(BIN)/python -m pytest --cov --cov-append $(RUNTIMES:%=--ignore=%)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -31,7 +36,7 @@ docs: $(READY)
 
 ON_GPU = $(addprefix benchmarks/,engines.py training.py upsampling.py)
 BENCHMARKS = $(if $(filter cuda,$(DEVICE)),$(ON_GPU),\
-	$(filter-out benchmarks/harness.py benchmarks/report.py,$(wildcard benchmarks/*.py)))
+	$(filter-out benchmarks/harness.py benchmarks/report.py benchmarks/compare_records.py,$(wildcard benchmarks/*.py)))
 
 # Every comparison with other packages, measured on this machine, in an hour and a half or more; on its GPU: make bench DEVICE=cuda
 bench: $(READY)
@@ -42,18 +47,22 @@ bench: $(READY)
 	$(BIN)/python benchmarks/report.py || exit 1; \
 	if [ "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
+# Has segue become slower by the records in docs/performance than by those of the last commit?
+bench-compare: $(READY)
+	$(BIN)/python benchmarks/compare_records.py
+
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segue needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
 
-# Newest versions of everything, for every platform; names no registry.
+# Newest versions of everything, for every platform, with the hashes of their files; names no registry.
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-emit-index-url --no-header --upgrade \
-		pyproject.toml --output-file requirements.lock
+		--generate-hashes pyproject.toml --output-file requirements.lock
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist .nox .coverage .pytest_cache .mypy_cache .ruff_cache

@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
-import scipy.io
-import scipy.sparse
 from numpy.typing import NDArray
 
 from segue.data import create_dataset
@@ -245,6 +243,7 @@ class TestVoc:
         assert np.array_equal(samples.mask(2), labels_of([20]))
 
     def test_train_aug_from_sbd(self, tmp_path: Path) -> None:
+        scipy = pytest.importorskip("scipy", reason="needs scipy: pip install scipy")
         self.write(tmp_path / "VOC2012")
         sbd = tmp_path / "benchmark_RELEASE" / "dataset"
         write_lines(sbd / "train.txt", self.SBD[:2])

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +19,8 @@ from segue.data import create_dataset
 from segue.data.medical import BRATS, ISLES, Brats, Isles, Volumes
 from segue.data.nifti import load_volume
 from segue.data.samples import DataError, check_samples
+
+nibabel = pytest.importorskip("nibabel", reason="needs nibabel: pip install 'segue[medical]'")
 
 SHAPE = (16, 12, 3)
 AFFINE = np.array([[0.8, 0, 0, -90], [0, 0.8, 0, -126], [0, 0, 5, -72], [0, 0, 0, 1]])

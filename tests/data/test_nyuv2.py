@@ -5,16 +5,17 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 import PIL.Image
 import pytest
-import scipy.io
 from numpy.typing import NDArray
 
 from segue.data import create_dataset
 from segue.data.nyuv2 import NYUV2, Nyuv2, in_val
 from segue.data.samples import DataError
+
+h5py = pytest.importorskip("h5py", reason="needs h5py: pip install h5py")
+scipy = pytest.importorskip("scipy", reason="needs scipy: pip install scipy")
 
 SIZE = (12, 16)
 KINDS = 50  # of the 894

@@ -5,11 +5,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import h5py
 import numpy as np
 import PIL.Image
 import pytest
-import scipy.io
 import torch
 from numpy.typing import NDArray
 
@@ -20,6 +18,9 @@ from segue.data.sunrgbd import SunRgbd, in_val
 from segue.doctor import quick_check
 from segue.evaluation import evaluate
 from segue.inference import Predictor
+
+h5py = pytest.importorskip("h5py", reason="needs h5py: pip install h5py")
+scipy = pytest.importorskip("scipy", reason="needs scipy: pip install scipy")
 
 SIZE = (12, 16)
 AUTHORS = "/n/fs/sun3d/data/SUNRGBD/"

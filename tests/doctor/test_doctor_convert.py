@@ -123,8 +123,8 @@ def test_after_an_interruption_it_can_be_repeated(tmp_path: Path) -> None:
 
     part.mkdir()
     (part / "letter.txt").write_text("not segue's")
+    (tmp_path / "out").rename(tmp_path / "first")
     with pytest.raises(DataError, match=r"out\.part is there already"):
-        (tmp_path / "out").rename(tmp_path / "first")
         converted(root, tmp_path / "out")
     assert (part / "letter.txt").exists()
 

@@ -4,11 +4,13 @@ import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from segue.conversion import need
 from torch import Tensor, nn
 
 from helpers.networks import Options, every_network, images, randomize_norms, small_model
@@ -195,6 +197,16 @@ def test_an_engine_that_is_not_installed_is_named_with_the_way_out(name: str, mo
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ValueError, match=rf'{name}.*pip install "segue\[export\]"'):
         create_engine(name, Small())
+
+
+def test_onnx_runtime_tells_its_makers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    runtime, tool = ModuleType("onnxruntime"), ModuleType("onnxruntime.quantization")
+    monkeypatch.setattr(runtime, "disable_telemetry_events", lambda: told.append("off"), raising=False)
+    for module in (runtime, tool):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        assert need(module.__name__) is module
+    assert told == ["off", "off"]
 
 
 class Fake:

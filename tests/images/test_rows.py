@@ -80,7 +80,7 @@ def test_pixels_without_data_are_told_by_what_is_stored(tmp_path: Path, photomet
     assert not void[10:].any()
 
 
-@pytest.mark.parametrize("kind, value", [(np.float32, "nan"), (np.float32, "-3.4028234663852886e+38"), (np.int16, "-9999")])
+@pytest.mark.parametrize(("kind", "value"), [(np.float32, "nan"), (np.float32, "-3.4028234663852886e+38"), (np.int16, "-9999")])
 def test_what_a_network_cannot_see_is_void_where_the_file_says_so(tmp_path: Path, kind: Any, value: str) -> None:
     image = smooth(3, np.float32) if kind == np.float32 else smooth(3, np.uint8).astype(np.int16) * 99
     image[:40, :64] = 0

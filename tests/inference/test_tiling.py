@@ -67,7 +67,7 @@ class Global(Pooled):
         return scores - scores.mean((2, 3), keepdim=True)
 
 
-@pytest.mark.parametrize("name, size, tile", [
+@pytest.mark.parametrize(("name", "size", "tile"), [
     ("segnet_basic", (130, 750), 512), ("unet", (601, 131), 512), ("fusionnet", (200, 1209), 1008),
     ("deeplabv1", (1101, 101), 920), ("fcn8s", (1701, 64), 1536),
 ])  # fmt: skip

@@ -120,7 +120,7 @@ def test_a_window_gives_any_rows_that_come_after_each_other(tmp_path: Path) -> N
         np.testing.assert_array_equal(window(start, stop), image[start:stop])
 
 
-@pytest.mark.parametrize("kind, channels, suffix", [(np.uint8, 3, "png"), (np.uint8, 1, "png"), (np.uint16, 5, "tif")])
+@pytest.mark.parametrize(("kind", "channels", "suffix"), [(np.uint8, 3, "png"), (np.uint8, 1, "png"), (np.uint16, 5, "tif")])
 def test_a_file_is_labelled_as_its_array(tmp_path: Path, kind: Any, channels: int, suffix: str) -> None:
     image, source = smooth(channels, kind), tmp_path / f"source.{suffix}"
     if suffix == "png":
@@ -275,7 +275,7 @@ def zero_size(path: Path) -> None:
     write_filtered(path, RANDOM.integers(0, 256, (3, 0)), (0, 3, 8, 2))
 
 
-@pytest.mark.parametrize("make, says", [
+@pytest.mark.parametrize(("make", "says"), [
     (cut_png, r"cut short: it ends at row \d+ of 100"), (flip_byte, r"damaged at row \d+ of 100"),
     (huge_header, r"100000 x 100000 pixels.*too few"), (fewer_rows, "ends at row 90 of 100"),
     (turned_png, "orientation 6.*upright"), (turned_tiff, "orientation 6.*upright"), (cut_tiff, "ends at row (99|98) of 300"),
@@ -325,7 +325,7 @@ def headers() -> Iterator[tuple[str, bytes]]:
     yield "a.jpg", jpeg.getvalue().replace(b"\x08\0\x10\0\x10\x01", b"\x08" + struct.pack(">HH", 60000, 6000) + b"\x01")
 
 
-@pytest.mark.parametrize("name, data", list(headers()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(("name", "data"), list(headers()), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_large_image_is_told_by_its_header(tmp_path: Path, name: str, data: bytes) -> None:
     (tmp_path / name).write_bytes(data)
     assert is_large(tmp_path / name)

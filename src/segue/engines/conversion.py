@@ -145,6 +145,8 @@ def need(name: str) -> Any:
             # Without telling their makers of each use.
             os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
             sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+            if name.partition(".")[0] == "onnxruntime":
+                import_module("onnxruntime").disable_telemetry_events()
             return import_module(name)
     except ImportError as error:
         raise ValueError(f'this needs {name}, which is not installed ({error}): pip install "segue[export]"') from None

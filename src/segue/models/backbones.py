@@ -235,7 +235,8 @@ def classifier_weights(source: str) -> dict[str, Tensor]:
         if library == "torchvision":
             import torchvision
 
-            return dict(torchvision.models.get_model_weights(name).DEFAULT.get_state_dict(progress=True))
+            weights = torchvision.models.get_model_weights(name).DEFAULT
+            return dict(weights.get_state_dict(progress=True, check_hash=True, weights_only=True))
         if library == "timm":
             import timm
 
