@@ -239,15 +239,15 @@ def convert(root: Path, out: Path, meaning: Meaning, progress: Progress = iter) 
     check_new(out)
     if meaning.blurred and not meaning.is_clear:
         raise DataError("labels that lie so near each other cannot be told apart in blurred masks; export the masks anew")
-    part = out.with_name(f"{out.name}.part")
-    empty(part, root)
+    new = out.with_name(f"{out.name}.new")  # always this, so that what an interrupted conversion left is found and removed
+    empty(new, root)
     try:
-        result = write_pairs(root, part, meaning, progress)
+        result = write_pairs(root, new, meaning, progress)
         if out.exists():
             out.rmdir()
-        part.rename(out)
+        new.rename(out)
     except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
         raise
     return result
 
@@ -324,12 +324,12 @@ def check_new(folder: Path) -> None:
         raise DataError(f"{folder} is there already; choose a new folder")
 
 
-def empty(part: Path, root: Path) -> None:
+def empty(new: Path, root: Path) -> None:
     """Remove what an interrupted conversion has left, and nothing else."""
     ours = {*SPLITS, "images", "masks", "segue.yaml"}
-    if part.exists():
-        inside = root.resolve().is_relative_to(part.resolve())
-        if inside or not part.is_dir() or not {path.name for path in part.iterdir()} <= ours:
-            raise DataError(f"{part} is there already, which segue doctor needs while it converts; move it away")
-        shutil.rmtree(part)
-    part.mkdir(parents=True)
+    if new.exists():
+        inside = root.resolve().is_relative_to(new.resolve())
+        if inside or not new.is_dir() or not {path.name for path in new.iterdir()} <= ours:
+            raise DataError(f"{new} is there already, which segue doctor needs while it converts; move it away")
+        shutil.rmtree(new)
+    new.mkdir(parents=True)

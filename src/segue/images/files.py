@@ -16,6 +16,7 @@ import PIL.ImageOps
 from numpy.typing import NDArray
 
 from segue.labels import Image, Mask
+from segue.machine.replacing import replacing
 
 Raster = NDArray[np.uint8 | np.uint16 | np.float32]
 """(H, W, C), any number of channels; uint8 is 0 to 255, uint16 0 to 65535, float32 without nan or infinite values."""
@@ -275,17 +276,11 @@ def to_raster(array: NDArray[Any], path: str | Path) -> Raster:
 def write_image(path: str | Path, image: Image | Mask) -> None:
     """Write an RGB image (H, W, 3) or a mask (H, W); the suffix gives the format.
 
-    The file appears under its name when it is whole: until then it is NAME.part.
+    The file appears under its name when it is whole.
     """
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    data = encode_image(image, path.suffix.lower())
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    data = encode_image(image, Path(path).suffix.lower())
+    with replacing(path) as new:
+        new.write_bytes(data)
 
 
 def encode_image(image: Image | Mask, suffix: str) -> bytes:

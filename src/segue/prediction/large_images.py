@@ -25,6 +25,7 @@ from segue.images.tiff_rows import NODATA, write_tiff
 from segue.inference import Predictor
 from segue.inference.tiling import Plan, label_bands, make_plan
 from segue.labels import IGNORE, Labels, Mask
+from segue.machine.replacing import replacing
 
 if sys.platform != "win32":
     import fcntl
@@ -150,9 +151,8 @@ class Work:
             file.flush()
             os.fsync(file.fileno())
         self.done = top + len(labels)
-        new = self.state.with_name(self.state.name + ".new")
-        new.write_text(json.dumps({"key": self.key, "done": self.done, "tile": self.tile}))
-        new.replace(self.state)
+        with replacing(self.state) as new:
+            new.write_text(json.dumps({"key": self.key, "done": self.done, "tile": self.tile}))
 
     def end(self) -> None:
         self.state.unlink(missing_ok=True)
@@ -211,9 +211,7 @@ def finish(image: Source, work: Work, labels: Labels, pictured: Path | None, pro
                 progress(LABELLED + (1 - LABELLED) * stop / image.height)
                 yield band
 
-    new = work.target.with_name(work.target.name + ".new")
-    sketch = work.target.with_name(f"{work.target.name}.overlay.new")
-    try:
+    with replacing(work.target) as new:
         if work.target.suffix.lower() == ".png":
             write_png(new, image.height, image.width, bands())
         else:
@@ -222,12 +220,8 @@ def finish(image: Source, work: Work, labels: Labels, pictured: Path | None, pro
         if pictured:
             shown, colours = (np.concatenate(parts) for parts in zip(*small, strict=True))
             picture = cv2.addWeighted(to_rgb(shown), 1 - STRENGTH, colours, STRENGTH, 0)
-            PIL.Image.fromarray(picture).save(sketch, "JPEG", quality=90)
-            sketch.replace(pictured)
-        new.replace(work.target)
-    finally:
-        new.unlink(missing_ok=True)
-        sketch.unlink(missing_ok=True)
+            with replacing(pictured) as sketch:
+                PIL.Image.fromarray(picture).save(sketch, "JPEG", quality=90)
     return counts[: len(labels)]
 
 
