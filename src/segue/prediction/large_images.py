@@ -26,6 +26,7 @@ from segue.inference import Predictor
 from segue.inference.tiling import Plan, label_bands, make_plan
 from segue.labels import IGNORE, Labels, Mask
 from segue.machine.replacing import replacing
+from segue.prediction.targets import beside, check_target
 
 if sys.platform != "win32":
     import fcntl
@@ -53,14 +54,11 @@ def label_file(
     ImageError (a ValueError) if the source cannot be read; ValueError if it does not fit the network, would be overwritten, or if
     the target cannot be written.
     """
-    target, pictured = Path(target), Path(target).with_name(f"{Path(target).stem}_overlay.jpg")
+    target, pictured = Path(target), beside(Path(target), "overlay")
     if target.suffix.lower() not in (".png", ".tif", ".tiff"):
         raise ValueError(f"{target} must end in .png or .tif: these can be written in bands")
     for path in (target, pictured) if overlay else (target,):
-        if path.resolve() == Path(source).resolve():
-            raise ValueError(f"{path} is the image itself, and would be overwritten; choose another name")
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder, where a file is to be written; choose another name, or move it away")
+        check_target(path, {Path(source).resolve()}, "the image itself", "name")
     image = fit(open_source(source), predictor.channels)
     with reserved(target):
         work = Work.begin(image, target, identity, tile)
