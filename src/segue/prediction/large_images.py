@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from segue._version import __version__
 from segue.images.open_rows import open_source
-from segue.images.pictures import to_rgb
+from segue.images.pictures import tint, to_rgb
 from segue.images.png_rows import write_png
 from segue.images.rows import Source, Window, fit
 from segue.images.tiff_rows import NODATA, write_tiff
@@ -32,7 +32,6 @@ if sys.platform != "win32":
     import fcntl
 
 OVERLAY = 4096  # pixels of its longer side, at most
-STRENGTH = 0.55  # of the colours in an overlay
 HEAD = 2**20  # bytes of a file's beginning that tell it from another
 LABELLED = 0.95  # of the whole time, when the label map is to be packed
 
@@ -217,9 +216,8 @@ def finish(image: Source, work: Work, labels: Labels, pictured: Path | None, pro
             write_tiff(new, image.height, image.width, bands(), step, (*image.tags, *nodata))
         if pictured:
             shown, colours = (np.concatenate(parts) for parts in zip(*small, strict=True))
-            picture = cv2.addWeighted(to_rgb(shown), 1 - STRENGTH, colours, STRENGTH, 0)
             with replacing(pictured) as sketch:
-                PIL.Image.fromarray(picture).save(sketch, "JPEG", quality=90)
+                PIL.Image.fromarray(tint(to_rgb(shown), colours)).save(sketch, "JPEG", quality=90)
     return counts[: len(labels)]
 
 
