@@ -7,8 +7,10 @@ import PIL.Image
 from segue.images import files
 from segue.images.files import PNG, ImageError, Raster
 from segue.images.png_rows import open_png
-from segue.images.rows import WHOLE, Source, size_of
+from segue.images.rows import Source, size_of
 from segue.images.tiff_rows import open_tiff
+
+WHOLE = 2**26  # pixels of an image that must be decoded whole, at most
 
 
 def open_source(path: str | Path) -> Source:

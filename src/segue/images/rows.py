@@ -15,7 +15,6 @@ from segue.images import files
 from segue.images.files import PNG, ImageError, Raster
 
 LARGE = 2**25  # pixels from which on an image is labelled in bands
-WHOLE = 2**26  # pixels of an image that must be decoded whole, at most
 
 
 @dataclass(frozen=True)
