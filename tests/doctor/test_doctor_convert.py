@@ -12,7 +12,7 @@ from segue.data import create_dataset
 from segue.data.camvid import CAMVID
 from segue.data.samples import DataError
 from segue.doctor import examine
-from segue.doctor.colours import convert
+from segue.doctor.conversion import convert
 from segue.labels import Labels
 
 NAMES = ["sky", "road", "car", "tree"]
