@@ -45,6 +45,7 @@ class Card:
 
 def save_checkpoint(folder: str | Path, model: nn.Module, card: Card) -> None:
     """Write the checkpoint; one that stood there is replaced when the new one is complete."""
+    # A rename does not replace a folder that holds something, so there are two; what an interrupted one left is removed.
     folder = Path(folder)
     new = folder.with_name(folder.name + ".new")
     shutil.rmtree(new, ignore_errors=True)

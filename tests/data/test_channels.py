@@ -211,7 +211,7 @@ def long(path: Path) -> None:
         (cut_pages, "is cut short"),
         (cut_png, "cannot be read as an image"),
         (huge, r"60000 x 60000 pixels \(width x height\).*tiles"),
-        (promising, "fewer than its tags say"),
+        (promising, "too few for that"),
         (uneven_pages, r"pages of \(20, 30\) uint16, \(9, 9\) uint16 .* alike"),
         (color_pages, r"pages of \(20, 30, 3\)"),
         (negative, "holds int16 below 0; save it as uint8, uint16 or float32"),

@@ -20,7 +20,7 @@ from segue.data.samples import DataError
 from segue.data.synthetic.base import COUNTS
 from segue.data.voc import VOC
 from segue.doctor import KINDS, Examination, examine, quick_check
-from segue.doctor.colours import convert
+from segue.doctor.conversion import convert
 from segue.doctor.picture import picture
 from segue.images import read_image
 from segue.labels import IGNORE
@@ -438,7 +438,7 @@ def test_colours_become_numbers(labels: Labels, entries: dict[str, object], desc
     assert names(found) == ["colours"] if described else ["no-description", "colours"]
     assert found.meaning
     out = tmp_path / "converted"
-    assert convert(root, out, found.meaning) == (12, [])
+    assert convert(root, out, found.meaning) == (12, [], 0)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
     assert names(examined(out)) == []
     samples = create_dataset("folder", str(out))

@@ -12,7 +12,7 @@ from segue.data import create_dataset
 from segue.data.camvid import CAMVID
 from segue.data.samples import DataError
 from segue.doctor import examine
-from segue.doctor.colours import convert
+from segue.doctor.conversion import convert
 from segue.labels import Labels
 
 NAMES = ["sky", "road", "car", "tree"]
@@ -115,7 +115,7 @@ def test_splits_stay_without_those_that_are_left_out(tmp_path: Path) -> None:
 
 def test_after_an_interruption_it_can_be_repeated(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set", Labels.from_names(NAMES).palette, names=NAMES)
-    part = tmp_path / "out.part"
+    part = tmp_path / "out.new"
     (part / "train/masks").mkdir(parents=True)
     (part / "train/masks/old.png").write_bytes(b"")
     assert converted(root, tmp_path / "out") == []
@@ -124,7 +124,7 @@ def test_after_an_interruption_it_can_be_repeated(tmp_path: Path) -> None:
     part.mkdir()
     (part / "letter.txt").write_text("not segue's")
     (tmp_path / "out").rename(tmp_path / "first")
-    with pytest.raises(DataError, match=r"out\.part is there already"):
+    with pytest.raises(DataError, match=r"out\.new is there already"):
         converted(root, tmp_path / "out")
     assert (part / "letter.txt").exists()
 

@@ -17,7 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from segue.images import ImageError, check_image, read_channels, read_image, read_mask, write_image
-from segue.images.files import turn_upright
+from segue.images.channels import turn_upright
 
 Array = NDArray[Any]
 

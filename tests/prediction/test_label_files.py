@@ -94,7 +94,7 @@ class TestLabelFiles:
         with pytest.raises(KeyboardInterrupt):
             list(label_files(predictor(Stopped()), {photo: tmp_path / "out" / photo.name for photo in photos}))
         written = list((tmp_path / "out").iterdir())
-        assert not [path for path in written if path.suffix == ".part"]
+        assert not [path for path in written if path.suffix == ".new"]
         assert {path.stem.removesuffix("_overlay") for path in written} <= {photo.stem for photo in photos[:6]}
         for path in written:
             read_image(path)

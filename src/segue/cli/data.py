@@ -129,7 +129,7 @@ def describe(name: str) -> None:
     if name not in DATASETS and name not in SOURCES:
         raise ValueError(f'no data set "{name}"{did_you_mean(name, DATASETS)}')
     owner = SOURCES[name].data or name if name in SOURCES else name
-    module = inspect.getdoc(sys.modules[DATASETS[owner].__module__]) or ""
+    module = inspect.getdoc(inspect.getmodule(DATASETS[owner])) or ""
     parts = [module, inspect.getdoc(DATASETS[owner]) or ""]
     if name in SOURCES:
         parts.append(f"Terms: {SOURCES[name].licence}. More: {SOURCES[name].page}")

@@ -3,8 +3,12 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from segue.cli.console import progress
+
+if TYPE_CHECKING:
+    from segue.doctor import Examination
 
 
 def doctor(args: Sequence[str]) -> None:
@@ -35,13 +39,27 @@ def doctor(args: Sequence[str]) -> None:
 
 def consult(data: str, root: str, split: str, out: Path | None, convert: Path | None) -> bool:
     """Examine, print and draw; whether nothing is wrong."""
-    from segue.data.samples import DataError
-    from segue.doctor.colours import check_new
-    from segue.doctor.colours import convert as write_numbers
-    from segue.doctor.diagnosis import of_palettes
     from segue.doctor.examination import examine
-    from segue.doctor.faults import some
-    from segue.doctor.picture import picture
+
+    check_arguments(data, root, out, convert)
+    found = examine(data, root, split, progress)
+    counts = ", ".join(f"{len(readings)} {part}" for part, readings in found.readings.items())
+    print(f"{found.name}: {counts or 'no'} images")
+    for fault in found.faults:
+        print(f"\n{fault.page()}")
+    if not found.faults:
+        print("no faults found")
+    if convert:
+        write_numbers(found, convert)
+    if found.legend and any(found.readings.values()):
+        draw(found, out or Path("doctor", f"{found.name}.jpg"))
+    return not found.faults
+
+
+def check_arguments(data: str, root: str, out: Path | None, convert: Path | None) -> None:
+    """ValueError if these cannot be done, before any work."""
+    from segue.data.samples import DataError
+    from segue.doctor.conversion import check_new
 
     if data == "folder" and not root:
         raise DataError("name the folder of the data: segue doctor FOLDER")
@@ -53,42 +71,36 @@ def consult(data: str, root: str, split: str, out: Path | None, convert: Path | 
         raise ValueError(f"out (={out}) must be a file that ends in .jpg or .png, for the picture")
     if convert:
         check_new(convert)
-    found = examine(data, root, split, progress)
-    counts = ", ".join(f"{len(readings)} {part}" for part, readings in found.readings.items())
-    print(f"{found.name}: {counts or 'no'} images")
-    for fault in found.faults:
-        print(f"\n{fault.page()}")
-    if not found.faults:
-        print("no faults found")
-    if convert:
-        if not found.meaning:
-            raise DataError(f"nothing of {root} could be read, so there is nothing to convert")
-        palettes = of_palettes(reading for readings in found.readings.values() for reading in readings)
-        if palettes:
-            raise DataError(f"nothing was converted. {palettes[0].sentence()}")
-        blurred = [fault.name for fault in found.faults if fault.name in ("jpeg-mask", "anti-aliased")]
-        if blurred and not found.meaning.is_clear:
-            raise DataError(
-                f"{blurred[0]}: labels that lie so near each other cannot be told apart any more; export the masks anew"
-            )
-        print(f"\n{found.meaning.words}{'.' if found.meaning.as_stored else ':'}")
-        if not found.meaning.as_stored:
-            print(found.meaning.table(), end="")
-        if found.meaning.is_guess:
-            palette = [[*color] for color in found.meaning.numbers]
-            print(f"To name them yourself, put into {Path(root, 'segue.yaml')} a colour for each name, in its order, and repeat:")
-            print(f"palette: {palette}")
-        count, left_out = write_numbers(Path(root), convert, found.meaning, progress("converting"))
-        print(f"converted: {count} pairs, with masks of class numbers, in {convert}; look at its segue.yaml")
-        print(f"what is left to mend: segue doctor {convert}")
-        if left_out:
-            print(f"left out: {some(left_out)}")
-    if found.legend and any(found.readings.values()):
-        target = out or Path("doctor", f"{found.name}.jpg")
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            picture(found).save(target, quality=90)
-            print(f"\npicture: {target}")
-        except OSError as error:
-            print(f"\nthe picture cannot be written ({error}): use --out")
-    return not found.faults
+
+
+def write_numbers(found: "Examination", folder: Path) -> None:
+    """Convert, and print how."""
+    from segue.doctor.conversion import convert, find_meaning
+    from segue.doctor.faults import some
+
+    meaning, root = find_meaning(found), Path(found.root)
+    print(f"\n{meaning.words}{'.' if meaning.as_stored else ':'}")
+    if not meaning.as_stored:
+        print(meaning.table(), end="")
+    if meaning.is_guess:
+        print(f"To name them yourself, put into {root / 'segue.yaml'} a colour for each name, in its order, and repeat:")
+        print(f"palette: {[[*color] for color in meaning.numbers]}")
+    pairs, left_out, ignored = convert(root, folder, meaning, progress("converting"))
+    if ignored:
+        print(f"{ignored:.2%} of the pixels are of no known class, and ignored")
+    print(f"converted: {pairs} pairs, with masks of class numbers, in {folder}; look at its segue.yaml")
+    print(f"what is left to mend: segue doctor {folder}")
+    if left_out:
+        print(f"left out: {some(left_out)}")
+
+
+def draw(found: "Examination", target: Path) -> None:
+    """Write the picture, or print why not."""
+    from segue.doctor.picture import picture
+
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        picture(found).save(target, quality=90)
+        print(f"\npicture: {target}")
+    except OSError as error:
+        print(f"\nthe picture cannot be written ({error}): use --out")

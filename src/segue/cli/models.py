@@ -1,6 +1,6 @@
 """segue models."""
 
-import sys
+import inspect
 from collections.abc import Sequence
 
 from segue.cli.console import print_table
@@ -21,7 +21,7 @@ def models(args: Sequence[str]) -> None:
         for name in list_models(pattern):
             with torch.device("meta"):
                 parameters = sum(p.numel() for p in create_model(name, 19).parameters())
-            paper = (sys.modules[MODELS[name].__module__].__doc__ or "").strip().splitlines()[0]
+            paper = (inspect.getdoc(inspect.getmodule(MODELS[name])) or "").splitlines()[0]
             rows.append((name, f"{parameters:,}", paper))
         if len(rows) == 1:
             raise ValueError(f'no model matches "{pattern}"{did_you_mean(pattern, list_models())}')

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from segue.data.files import FileSamples, pair_files
-from segue.data.samples import DataError
 from segue.labels import Labels
 
 CAMVID = Labels(
@@ -31,8 +30,7 @@ class CamVid(FileSamples):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+        self.check_split(split)
         pairs = pair_files(
             root / split, root / f"{split}annot",
             help="CamVid in SegNet's split has the folders train, trainannot, val, valannot, test and testannot; "

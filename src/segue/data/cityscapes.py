@@ -92,11 +92,11 @@ class Cityscapes(FileSamples):
     """
 
     splits = ("train", "val", "test")
+    help = HELP
     label_ids = LABEL_IDS
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+        self.check_split(split)
         images, masks = Path(root, "leftImg8bit", split), Path(root, "gtFine", split)
         found = files_by_place(images, IMAGE)
         self.split = split

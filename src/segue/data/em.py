@@ -39,8 +39,7 @@ class Em(FileSamples):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+        self.check_split(split)
         self.stacked = (root / VOLUME).exists()
         if self.stacked:
             for path in (root / VOLUME, root / LABELS):

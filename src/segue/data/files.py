@@ -42,8 +42,10 @@ class FileSamples(Samples):
     `mapping` takes each label that may stand in a mask to a class number or to 255; any other label is a DataError.
     """
 
+    splits: tuple[str, ...] = ()
+    """The parts that it has by name, if it has such."""
     help = ""
-    """The way out that ends the message on a file that is not there."""
+    """Where to get the files and how to lay them out, which ends the message on a file that is not there."""
 
     def __init__(self, pairs: Sequence[Pair], labels: Labels, mapping: Mapping[int, int]) -> None:
         self.pairs = list(pairs)
@@ -53,6 +55,11 @@ class FileSamples(Samples):
         for label, number in mapping.items():
             self.known[label] = True
             self.table[label] = number
+
+    def check_split(self, split: str) -> None:
+        """DataError if there is no such part."""
+        if split not in self.splits:
+            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
 
     def __len__(self) -> int:
         return len(self.pairs)

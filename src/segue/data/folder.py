@@ -55,10 +55,11 @@ class Folder(FileSamples):
     Pictures that are alike, such as neighbouring frames of a video, then fall into different splits: list the names instead.
     """
 
+    splits = SPLITS
+
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
-        if split not in SPLITS:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(SPLITS)}")
+        self.check_split(split)
         if not root.is_dir():
             raise DataError(
                 f"there is no folder {root}; name yours with --root. segue data folder tells how to lay it out, and segue doctor "

@@ -84,12 +84,12 @@ class VolumeSamples(FileSamples):
 
     splits = ("train", "val")
 
-    def __init__(self, root: str | Path, split: str, description: Description, help: str) -> None:
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+    def __init__(self, root: str | Path, split: str, description: Description) -> None:
+        self.check_split(split)
         import_nibabel()  # to fail early
         self.description = description
-        self.cases = [find_files(folder, description, help) for folder in find_cases(Path(root), split, description, help)]
+        folders = find_cases(Path(root), split, description, self.help)
+        self.cases = [find_files(folder, description, self.help) for folder in folders]
         depths = [read_header(case[0]).shape[2] for case in self.cases]
         self.slices = [(case, number) for case, depth in enumerate(depths) for number in range(depth)]
         self.checked: set[int] = set()
@@ -172,8 +172,10 @@ class Isles(VolumeSamples):
     predictions against a DWI standard, JCBFM 2016. For research, under the terms of zenodo.org/records/17736412; cite both.
     """
 
+    help = ISLES_HELP
+
     def __init__(self, root: str | Path, split: str = "train") -> None:
-        super().__init__(root, split, ISLES, ISLES_HELP)
+        super().__init__(root, split, ISLES)
 
 
 class Brats(VolumeSamples):
@@ -194,8 +196,10 @@ class Brats(VolumeSamples):
     Scientific Data 2017. After registration, for research; cite all three.
     """
 
+    help = BRATS_HELP
+
     def __init__(self, root: str | Path, split: str = "train") -> None:
-        super().__init__(root, split, BRATS, BRATS_HELP)
+        super().__init__(root, split, BRATS)
 
 
 class Volumes(VolumeSamples):
@@ -224,17 +228,19 @@ class Volumes(VolumeSamples):
     "*-seg.nii.gz".
     """
 
+    help = VOLUMES_HELP
+
     def __init__(self, root: str | Path, split: str = "train") -> None:
         path = Path(root) / "segue.yaml"
         if not path.exists():
-            raise DataError(f"there is no file {path}; {VOLUMES_HELP}")
+            raise DataError(f"there is no file {path}; {self.help}")
         try:
             description = parse(yaml.safe_load(path.read_text("utf-8")))
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise DataError(f"{path} cannot be read: {' '.join(str(error).split())}; it must be YAML in UTF-8") from None
         except ValueError as error:
             raise DataError(f"{path}: {error}") from None
-        super().__init__(root, split, description, VOLUMES_HELP)
+        super().__init__(root, split, description)
 
 
 def parse(fields: Any) -> Description:

@@ -41,8 +41,7 @@ class Nuclei(FileSamples):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+        self.check_split(split)
         if (root / "stage1_train").is_dir():
             pairs = [pair for i, pair in enumerate(list_stage1(root / "stage1_train")) if (i % 5 == 4) == (split == "val")]
         else:

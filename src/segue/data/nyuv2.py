@@ -58,8 +58,7 @@ class Nyuv2(FileSamples):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+        self.check_split(split)
         part = "test" if split == "test" else "train"
         self.packed = (root / LABELED).exists()
         numbers: Sequence[int | str]

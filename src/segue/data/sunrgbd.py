@@ -53,8 +53,7 @@ class SunRgbd(FileSamples):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+        self.check_split(split)
         part = "test" if split == "test" else "train"
         self.packed = (root / TOOLBOX).is_dir() and not (root / f"{part}_rgb.txt").exists()
         files = read_toolbox(root, part) if self.packed else read_lists(root, part)

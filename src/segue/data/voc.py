@@ -51,8 +51,7 @@ class Voc(FileSamples):
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
         root = Path(root)
-        if split not in self.splits:
-            raise DataError(f"split (={split!r}) must be one of {', '.join(self.splits)}")
+        self.check_split(split)
         places = (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root)
         voc = next((place for place in places if (place / "JPEGImages").is_dir()), places[0])
         images, masks = files_by_stem(voc / "JPEGImages", HELP), files_by_stem(voc / "SegmentationClass", HELP)

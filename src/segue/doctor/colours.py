@@ -1,28 +1,18 @@
-"""Masks of one's own that hold colours or odd numbers: what they seem to mean, and the same as numbers in a new folder."""
+"""Masks of one's own that hold colours or odd numbers: what they seem to mean."""
 
 import itertools
 import math
-import shutil
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
-from numpy.typing import NDArray
 
 from segue.data.camvid import CAMVID
 from segue.data.cityscapes import CITYSCAPES
-from segue.data.files import Pair, leaving_out_lone_files, pair_files
-from segue.data.folder import HELP, SPLITS
-from segue.data.samples import DataError
 from segue.doctor.diagnosis import BACKGROUND, names_line, total, yaml_line
-from segue.doctor.reading import Progress, Reading, in_parallel
-from segue.images import ImageError, write_image
-from segue.images.files import opened
-from segue.labels import IGNORE, Color, Labels, Mask, distinct_color
+from segue.doctor.reading import Reading
+from segue.labels import IGNORE, Color, Labels, distinct_color
 
 MANY = 64  # colours: more are smooth edges
 CLOSE = 12  # so far JPEG moves a colour, in red, green and blue together, where it is even
@@ -30,8 +20,6 @@ NEAR = 48  # so far from a colour of the table a pixel of a blurred mask may lie
 VOC_NUMBERS = {distinct_color(i - 1): i for i in range(IGNORE)}
 VOC_OUTLINE = (224, 224, 192)
 VOIDS = ((0, 0, 0), VOC_OUTLINE)  # colours that mean no class where no table has them
-LOST = 0.01  # share of the pixels that may be no class unasked
-LOST_BLURRED = 0.5  # the same, where edges are blurred
 
 
 @dataclass(frozen=True)
@@ -132,34 +120,57 @@ def guess_table(found: Sequence[Color], labels: Labels | None, blurred: bool) ->
         (CITYSCAPES, "The colours are those of Cityscapes"),
         (CAMVID, "The colours are those of CamVid"),
     ):
-        if not known:
-            continue
-        fits = labels is None or known is labels or len(known) == len(labels) or len(found) >= 5
-        meant = {color: nearest(color, known.palette) for color in found}
-        matches = [color for color, table_color in meant.items() if distance(color, table_color) <= CLOSE]
-        if fits and len(matches) >= max(2, 0.75 * len(found)):
-            named_so = in_order_of(labels, known) if labels else known
-            if labels and named_so.names != labels.names:
-                words += "; its names stand for those of segue.yaml, of which nobody knows the colours"
-            table = {color: number for number, color in enumerate(named_so.palette)}
-            numbers = dict.fromkeys((color for color in found if not (blurred and color in matches)), IGNORE) | table
-            numbers |= {color: table[meant[color]] for color in matches if not blurred}
-            unknown = frozenset(color for color, number in numbers.items() if number == IGNORE and color not in VOIDS)
-            return Meaning(named_so, numbers, words, unknown)
+        if known and (meaning := as_known(found, known, words, labels, blurred)):
+            return meaning
+    return as_voc(found, labels) or as_classes(found, labels)
+
+
+def as_known(found: Sequence[Color], known: Labels, words: str, labels: Labels | None, blurred: bool) -> Meaning | None:
+    """By a palette that is known; None if too few of the colours are of it."""
+    fits = labels is None or known is labels or len(known) == len(labels) or len(found) >= 5
+    meant = {color: nearest(color, known.palette) for color in found}
+    matches = [color for color, table_color in meant.items() if distance(color, table_color) <= CLOSE]
+    if not fits or len(matches) < max(2, 0.75 * len(found)):
+        return None
+    named_so = in_order_of(labels, known) if labels else known
+    if labels and named_so.names != labels.names:
+        words += "; its names stand for those of segue.yaml, of which nobody knows the colours"
+    table = {color: number for number, color in enumerate(named_so.palette)}
+    numbers = dict.fromkeys((color for color in found if not (blurred and color in matches)), IGNORE) | table
+    numbers |= {color: table[meant[color]] for color in matches if not blurred}
+    unknown = frozenset(color for color, number in numbers.items() if number == IGNORE and color not in VOIDS)
+    return Meaning(named_so, numbers, words, unknown)
+
+
+def as_voc(found: Sequence[Color], labels: Labels | None) -> Meaning | None:
+    """By VOC's colour map, whose names are known if the first of `labels` is a background; None for other or too many colours."""
     inner = [color for color in found if color != VOC_OUTLINE]
+    if len(inner) < 2:
+        return None
     count = 1 + max(VOC_NUMBERS.get(color, IGNORE) for color in inner)
-    on_black = labels is not None and labels.names[0].lower() in BACKGROUND
-    if len(inner) > 1 and count <= (len(labels) if labels else 21):
-        numbers = {**dict.fromkeys(found, IGNORE), **{color: VOC_NUMBERS[color] for color in inner}}
-        names = labels.names if labels and on_black else classes(count) if labels else numbered(count)
-        words = "The colours are those of VOC, in their order"
-        return replace(named(names, numbers, words), is_guess=labels is not None and not on_black)
+    if count > (len(labels) if labels else 21):
+        return None
+    numbers = {**dict.fromkeys(found, IGNORE), **{color: VOC_NUMBERS[color] for color in inner}}
+    words = "The colours are those of VOC, in their order"
+    if labels is None:
+        return named(numbered(count), numbers, words)
+    if begins_with_background(labels):
+        return named(labels.names, numbers, words)
+    return replace(named(classes(count), numbers, words), is_guess=True)
+
+
+def as_classes(found: Sequence[Color], labels: Labels | None) -> Meaning:
+    """Each colour as a class; of two, black is the background that the labels have."""
     order = sorted(found, key=lambda color: color != (0, 0, 0))  # black first
     numbers = {color: place for place, color in enumerate(order)}
-    if labels and on_black and len(order) == len(labels) == 2 and order[0] == (0, 0, 0):
+    if labels and begins_with_background(labels) and len(order) == len(labels) == 2 and order[0] == (0, 0, 0):
         return named(labels.names, numbers, f"Black is taken for {labels.names[0]}")
     words = "The colours are not known: it is a guess that each is a class, and nobody knows its name"
     return replace(named(classes(len(order)) if labels else numbered(len(order)), numbers, words), is_guess=True)
+
+
+def begins_with_background(labels: Labels) -> bool:
+    return labels.names[0].lower() in BACKGROUND
 
 
 def nearest(color: Color, others: Sequence[Color]) -> Color:
@@ -191,36 +202,6 @@ def named(names: Sequence[str], numbers: Mapping[Color, int], words: str) -> Mea
     return Meaning(Labels(tuple(names), tuple(palette)), numbers, words)
 
 
-def to_numbers(mask: NDArray[np.integer], meaning: Meaning) -> tuple[Mask, int]:
-    """The class of each pixel of a mask (H, W) or (H, W, 3), and how many are 255 because the meaning does not know them."""
-    bands = [mask] * 3 if mask.ndim == 2 else [mask[..., band] for band in range(3)]
-    packed = sum(band.astype(np.int64).clip(0, 999) * 1000**place for place, band in enumerate(bands))
-    found, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
-    colors = np.stack([found // 1000**place % 1000 for place in range(3)], axis=1)
-    known = np.array([*meaning.numbers])
-    distances = np.array([np.abs(known - color).sum(axis=1) for color in colors])
-    nearby = distances.argmin(axis=1)
-    numbers = np.array([*meaning.numbers.values()])[nearby]
-    strange = distances.min(axis=1) > (NEAR if meaning.blurred and meaning.is_clear else 0)
-    numbers[strange] = IGNORE
-    lost = strange | np.array([color in meaning.unknown for color in meaning.numbers])[nearby]
-    return numbers.astype(np.uint8)[places].reshape(mask.shape[:2]), int(counts[lost].sum())
-
-
-def as_they_are(mask: NDArray[Any], path: Path) -> Mask:
-    """Numbers that fit into 8 bits; of grey colours, those of one band."""
-    if mask.ndim == 3:
-        if (mask != mask[..., :1]).any():
-            raise DataError(f"{path} holds colours, but other masks hold numbers; segue doctor cannot convert them together")
-        mask = mask[..., 0]
-    if mask.min(initial=0) < 0 or mask.max(initial=0) > 255 or (mask != mask.astype(np.int64)).any():
-        raise DataError(
-            f"{path} has numbers of {mask.min()} to {mask.max()}, which do not fit into 8 bits: they look like instance numbers; "
-            "write a mask of class numbers, 0 to 254"
-        )
-    return mask.astype(np.uint8)
-
-
 def is_blend(color: Color, one: Color, other: Color) -> bool:
     """Whether the colour lies nearly on the line between two others."""
     return math.dist(one, color) + math.dist(color, other) < math.dist(one, other) + 8
@@ -228,108 +209,3 @@ def is_blend(color: Color, one: Color, other: Color) -> bool:
 
 def distance(one: Color, other: Color) -> int:
     return sum(abs(a - b) for a, b in zip(one, other, strict=True))
-
-
-def convert(root: Path, out: Path, meaning: Meaning, progress: Progress = iter) -> tuple[int, list[str]]:
-    """Write the pairs below `root` into the new folder `out`, with masks of numbers and a segue.yaml; the originals stay.
-
-    Gives how many pairs it wrote, and why the others were left out. ValueError, and no folder, if labels would be lost: numbers
-    that do not fit into 8 bits, or more than a hundredth of the pixels of colours that are not known.
-    """
-    check_new(out)
-    if meaning.blurred and not meaning.is_clear:
-        raise DataError("labels that lie so near each other cannot be told apart in blurred masks; export the masks anew")
-    part = out.with_name(f"{out.name}.part")
-    empty(part, root)
-    try:
-        result = write_pairs(root, part, meaning, progress)
-        if out.exists():
-            out.rmdir()
-        part.rename(out)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-    return result
-
-
-def write_pairs(root: Path, out: Path, meaning: Meaning, progress: Progress) -> tuple[int, list[str]]:
-    pairs: list[Pair] = []
-    with leaving_out_lone_files() as lone:
-        for place in (root, *(root / split for split in SPLITS)):
-            if (place / "images").is_dir() and (place / "masks").is_dir():
-                pairs += pair_files(place / "images", place / "masks", HELP)
-    if not pairs:
-        raise DataError(f"{root} has no pairs of an image and a mask; {HELP}")
-
-    def write(pair: Pair) -> tuple[str, int, int]:
-        """Why it is left out, how many pixels it has, and how many of them were lost."""
-        image, mask = pair
-        try:
-            with opened(mask) as file:
-                stored = np.array(
-                    file if file.mode in ("L", "P", "1") or file.mode.startswith(("I", "F")) else file.convert("RGB")
-                )
-        except ImageError as error:
-            return str(error), 0, 0
-        if meaning.as_stored:
-            numbers, lost = as_they_are(stored, mask), 0
-        else:
-            numbers, lost = to_numbers(stored.astype(int), meaning)
-        target = out / mask.relative_to(root).with_suffix(".png")
-        copied = out / image.relative_to(root)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copied.parent.mkdir(parents=True, exist_ok=True)
-        write_image(target, numbers)
-        shutil.copyfile(image, copied)
-        return "", numbers.size, lost
-
-    written = in_parallel(write, pairs, progress)
-    share = sum(lost for *_, lost in written) / max(1, sum(size for _, size, _ in written))
-    limit = LOST_BLURRED if meaning.blurred else LOST
-    if share > limit:
-        raise DataError(
-            f"{share:.1%} of the pixels have colours or numbers that nobody knows, and would be ignored; at most "
-            f"{limit:.0%} may be. Put all colours into segue.yaml, as names and palette, or export the masks anew; nothing was "
-            "written"
-        )
-    if share:
-        print(f"{share:.2%} of the pixels are of no known class, and ignored")
-    left_out = [f"{path} has no {what}" for path, what in lone] + [words for words, *_ in written if words]
-    names = {image.stem for (image, _), (words, *_) in zip(pairs, written, strict=True) if not words}
-    (out / "segue.yaml").write_text(description(root, meaning, names), "utf-8")
-    return sum(not words for words, *_ in written), left_out
-
-
-def description(root: Path, meaning: Meaning, names: Collection[str]) -> str:
-    """The segue.yaml of what was converted: the entries of the user's own that still hold. names: of the samples."""
-    path = root / "segue.yaml"
-    fields: dict[str, Any] = yaml.safe_load(path.read_text("utf-8")) if path.exists() else {}
-    if (root / "images").is_dir():
-        fields.setdefault("splits", {"val": 0.2})
-    if "splits" in fields:
-        fields["splits"] = {
-            split: [name for name in part if name in names] if isinstance(part, list) else part
-            for split, part in fields["splits"].items()
-        }
-    if meaning.as_stored and path.exists():
-        kept, lines = fields, ""
-    else:
-        kept = {key: fields[key] for key in ("channels", "splits") if key in fields}
-        lines = meaning.lines(of_masks=meaning.as_stored)
-    return lines + "".join(yaml_line({key: value}) for key, value in kept.items())
-
-
-def check_new(folder: Path) -> None:
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} is there already; choose a new folder")
-
-
-def empty(part: Path, root: Path) -> None:
-    """Remove what an interrupted conversion has left, and nothing else."""
-    ours = {*SPLITS, "images", "masks", "segue.yaml"}
-    if part.exists():
-        inside = root.resolve().is_relative_to(part.resolve())
-        if inside or not part.is_dir() or not {path.name for path in part.iterdir()} <= ours:
-            raise DataError(f"{part} is there already, which segue doctor needs while it converts; move it away")
-        shutil.rmtree(part)
-    part.mkdir(parents=True)

@@ -78,77 +78,150 @@ def of_palettes(readings: Iterable[Reading]) -> list[Fault]:
 
 
 def of_labels(readings: Sequence[Reading], legend: Legend, own: bool) -> list[Fault]:
-    """What is wrong with the labels of all masks, taken together."""
+    """What is wrong with the labels of all masks, taken together: the first that fits of a table of faults."""
     if not readings:
         return []
-    counts = total(reading.labels for reading in readings)
-    names, number = legend.labels.names, len(legend.labels)
-    found, known = labels_of(counts), labels_of(legend.known)
-    unknown = found - known
-    every = [reading.mask for reading in readings]
-    words = f"The masks hold the labels {listed(counts)}; the names, from 0 on, are {short(names)}."
-
-    if found == {0} and counts[IGNORE] and number <= 2 and legend.known[0] and legend.table[IGNORE] == IGNORE:
-        two = names if number == 2 else ("background", *names)
-        lines = names_line(two) * (number == 1) + mapping_line({0: two[0], 255: two[1]})
-        if legend.labels.names == EM.names:
-            way = "In the challenge's files 255 is cell and 0 is membrane; here 1 is membrane. Write 0 for cell, 1 for membrane."
-            return [Fault("zero-255", every, words, way)]
-        return [Fault("zero-255", every, words, *((PASTE, lines) if own else ()))]
-    some = partly_zero_255(readings, legend) if found == {0, 1} else []
-    if some:
-        words = "These masks hold 0 and 255 alone, others hold 1 and no 255."
-        lines = mapping_line({0: names[0], 1: names[1], 255: names[1]})
-        return [Fault("zero-255", some, words, *((PASTE, lines) if own else ()))]
-
-    trained = set(range(19))
-    if number == 19 and known >= set(range(34)) and found <= trained and share(counts, range(7)) > 0.25:
-        return [Fault("train-ids", every, words)]
-    if not unknown:
+    held = Held(readings, legend, own)
+    for judge in (of_zero_255, of_some_zero_255, of_train_ids):
+        if fault := judge(held):
+            return [fault]
+    if not held.unknown:
         return []
-    if number == 19 and known == trained and found <= set(range(34)) and max(found) > 19:
-        lines = mapping_line({label: names[place] for label, _, place, _ in LABEL_IDS if place != IGNORE})
-        lines += f"ignore: {[label for label, _, place, _ in LABEL_IDS if place == IGNORE and label >= 0]}\n"
-        return [Fault("label-ids", every, words, *((PASTE, lines) if own else ()))]
+    for judge in (of_label_ids, of_counting_from_1, of_background, of_instance_numbers, of_other_numbers):
+        if fault := judge(held):
+            return [fault]
+    return [of_unknown_labels(held)]
 
-    top = len(known)  # the first number that is too high, if the labels are counted 0, 1, 2
-    holders = [reading.mask for reading in readings if reading.labels is not None and reading.labels[list(unknown)].any()]
-    if known == set(range(top)) and unknown == {top}:
-        shifted = mapping_line({0: "ignore"} | {label + 1: name for label, name in enumerate(names)})
-        if share(counts, [0]) < 0.005:
-            return [Fault("off-by-one", every, words, *((PASTE, shifted) if own else ()))]
-        if (
-            found == set(range(top + 1))
-            and names[0].lower() not in BACKGROUND
-            and len(holders) >= max(min(2, len(readings)), 0.1 * len(readings))
-        ):
-            way = (
-                "Only you know which it is. Put one of these lines into segue.yaml: the first names 0 as background, the second "
-                f"ignores 0, the third, if there is one, ignores {top} and leaves the others as they are."
-            )
-            lines = names_line(("background", *names)) + shifted + f"ignore: [{top}]\n" * (number > 1)
-            return [Fault("background-is-a-class", every, words, *((way, lines) if own else ()))]
-    words = f"Found is {listed(counts * ~legend.known)}; allowed are {listed(legend.known)}."
-    if len(unknown) > max(8, number):
-        words += " So many may number instances, such as cells, instead of classes."
-        way = "Write class numbers in their place; masks that number instances are read with --data nuclei (segue data nuclei)."
-        return [Fault("unknown-label", holders, words, way if own else "")]
-    ordered = sorted(found)
-    if len(found) == number - 1 and counts[IGNORE] and legend.table[IGNORE] == IGNORE:
+
+class Held:
+    """The labels that the masks hold, taken together, and those that they may hold."""
+
+    def __init__(self, readings: Sequence[Reading], legend: Legend, own: bool) -> None:
+        self.readings, self.legend, self.own = readings, legend, own
+        self.names, self.number = legend.labels.names, len(legend.labels)
+        self.counts = total(reading.labels for reading in readings)
+        self.found, self.known = labels_of(self.counts), labels_of(legend.known)
+        self.unknown = self.found - self.known
+        self.top = len(self.known)
+        """The first number that is too high, if the labels are counted 0, 1, 2."""
+        self.files = [reading.mask for reading in readings]
+
+    @property
+    def is_one_too_many(self) -> bool:
+        return self.known == set(range(self.top)) and self.unknown == {self.top}
+
+    @property
+    def holders(self) -> list[str]:
+        """The masks that hold labels which are not known."""
+        unknown = list(self.unknown)
+        return [reading.mask for reading in self.readings if reading.labels is not None and reading.labels[unknown].any()]
+
+    @property
+    def words(self) -> str:
+        return f"The masks hold the labels {listed(self.counts)}; the names, from 0 on, are {short(self.names)}."
+
+    @property
+    def unknown_words(self) -> str:
+        return f"Found is {listed(self.counts * ~self.legend.known)}; allowed are {listed(self.legend.known)}."
+
+    def shifted(self) -> str:
+        """The mapping of labels that are counted from 1."""
+        return mapping_line({0: "ignore"} | {label + 1: name for label, name in enumerate(self.names)})
+
+    def mended(self, name: str, files: Sequence[str], words: str, lines: str, way: str = PASTE) -> Fault:
+        """A fault that lines of a segue.yaml mend, if there is one."""
+        return Fault(name, files, words, way, lines) if self.own else Fault(name, files, words)
+
+
+def of_zero_255(held: Held) -> Fault | None:
+    """Black and white, where 255 is what is ignored."""
+    names, number, legend = held.names, held.number, held.legend
+    black_and_white = held.found == {0} and held.counts[IGNORE] and number <= 2
+    if not (black_and_white and legend.known[0] and legend.table[IGNORE] == IGNORE):
+        return None
+    if names == EM.names:
+        way = "In the challenge's files 255 is cell and 0 is membrane; here 1 is membrane. Write 0 for cell, 1 for membrane."
+        return Fault("zero-255", held.files, held.words, way)
+    two = names if number == 2 else ("background", *names)
+    lines = names_line(two) * (number == 1) + mapping_line({0: two[0], 255: two[1]})
+    return held.mended("zero-255", held.files, held.words, lines)
+
+
+def of_some_zero_255(held: Held) -> Fault | None:
+    """Of two classes, masks of 0 and 255 alone, where others hold 1; but if 255 stands beside 1, it is void."""
+    readings, names = held.readings, held.names
+    if held.found != {0, 1} or held.number != 2 or held.legend.table[IGNORE] != IGNORE:
+        return None
+    each = [{int(label) for label in np.flatnonzero(reading.labels)} for reading in readings if reading.labels is not None]
+    if any({1, IGNORE} <= labels for labels in each):
+        return None
+    some = [reading.mask for reading, labels in zip(readings, each, strict=True) if labels == {0, IGNORE}]
+    words = "These masks hold 0 and 255 alone, others hold 1 and no 255."
+    lines = mapping_line({0: names[0], 1: names[1], 255: names[1]})
+    return held.mended("zero-255", some, words, lines) if some else None
+
+
+def of_train_ids(held: Held) -> Fault | None:
+    """Cityscapes' training ids where its label ids should be: much has one of 0 to 6, which are void there."""
+    are_wanted = held.number == 19 and held.known >= set(range(34))
+    there = are_wanted and held.found <= set(range(19)) and share(held.counts, range(7)) > 0.25
+    return Fault("train-ids", held.files, held.words) if there else None
+
+
+def of_label_ids(held: Held) -> Fault | None:
+    """Cityscapes' label ids where its training ids should be."""
+    are_wanted = held.number == 19 and held.known == set(range(19))
+    if not (are_wanted and held.found <= set(range(34)) and max(held.found) > 19):
+        return None
+    lines = mapping_line({label: held.names[place] for label, _, place, _ in LABEL_IDS if place != IGNORE})
+    lines += f"ignore: {[label for label, _, place, _ in LABEL_IDS if place == IGNORE and label >= 0]}\n"
+    return held.mended("label-ids", held.files, held.words, lines)
+
+
+def of_counting_from_1(held: Held) -> Fault | None:
+    """One label too many, and hardly any 0."""
+    there = held.is_one_too_many and share(held.counts, [0]) < 0.005
+    return held.mended("off-by-one", held.files, held.words, held.shifted()) if there else None
+
+
+def of_background(held: Held) -> Fault | None:
+    """One label too many in more than a few masks, and all from 0 on are there: the first is a background without a name."""
+    names, top = held.names, held.top
+    if not (held.is_one_too_many and held.found == set(range(top + 1)) and names[0].lower() not in BACKGROUND):
+        return None
+    if len(held.holders) < max(min(2, len(held.readings)), 0.1 * len(held.readings)):
+        return None
+    way = (
+        "Only you know which it is. Put one of these lines into segue.yaml: the first names 0 as background, the second "
+        f"ignores 0, the third, if there is one, ignores {top} and leaves the others as they are."
+    )
+    lines = names_line(("background", *names)) + held.shifted() + f"ignore: [{top}]\n" * (held.number > 1)
+    return held.mended("background-is-a-class", held.files, held.words, lines, way)
+
+
+def of_instance_numbers(held: Held) -> Fault | None:
+    if len(held.unknown) <= max(8, held.number):
+        return None
+    words = f"{held.unknown_words} So many may number instances, such as cells, instead of classes."
+    way = "Write class numbers in their place; masks that number instances are read with --data nuclei (segue data nuclei)."
+    return Fault("unknown-label", held.holders, words, way if held.own else "")
+
+
+def of_other_numbers(held: Held) -> Fault | None:
+    """As many labels as there are names, with other numbers; 255 may be one of them."""
+    ordered = sorted(held.found)
+    if len(held.found) == held.number - 1 and held.counts[IGNORE] and held.legend.table[IGNORE] == IGNORE:
         ordered.append(IGNORE)
-    if own and len(ordered) == number and len(found & known) < 2:
-        way = "If these labels are the names in their order, put this into segue.yaml; or else correct the masks:"
-        return [Fault("unknown-label", holders, words, way, mapping_line(dict(zip(ordered, names, strict=True))))]
-    way = "Correct the masks, or say in segue.yaml what the labels mean: in mapping the class, or else:" if own else ""
-    return [Fault("unknown-label", holders, words, way, f"ignore: {sorted(unknown)}\n" if own else "")]
+    if not held.own or len(ordered) != held.number or len(held.found & held.known) >= 2:
+        return None
+    way = "If these labels are the names in their order, put this into segue.yaml; or else correct the masks:"
+    lines = mapping_line(dict(zip(ordered, held.names, strict=True)))
+    return Fault("unknown-label", held.holders, held.unknown_words, way, lines)
 
 
-def partly_zero_255(readings: Sequence[Reading], legend: Legend) -> list[str]:
-    """Masks of 0 and 255 alone, of two classes, where others hold 1; none if 255 stands beside 1, so that it is void."""
-    held = [{int(label) for label in np.flatnonzero(reading.labels)} for reading in readings if reading.labels is not None]
-    if len(legend.labels) != 2 or legend.table[IGNORE] != IGNORE or any({1, IGNORE} <= labels for labels in held):
-        return []
-    return [reading.mask for reading, labels in zip(readings, held, strict=True) if labels == {0, IGNORE}]
+def of_unknown_labels(held: Held) -> Fault:
+    way = "Correct the masks, or say in segue.yaml what the labels mean: in mapping the class, or else:"
+    return held.mended("unknown-label", held.holders, held.unknown_words, f"ignore: {sorted(held.unknown)}\n", way)
 
 
 def of_emptiness(readings: Sequence[Reading], legend: Legend, train: Set[int] = frozenset()) -> list[Fault]:

@@ -25,6 +25,7 @@ class Examination:
     """What the doctor found in a data set."""
 
     name: str
+    root: str
     splits: dict[str, Samples]
     """Those that could be opened, without the files that have no partner."""
     readings: dict[str, list[Reading]]
@@ -80,7 +81,7 @@ def examine(
             faults.append(Fault("layout", found=f"There is no folder {Path(root, 'val', 'images')}{folders_in(Path(root))}"))
     faults = [with_conversion(fault, meaning) for fault in faults]
     faults.sort(key=lambda fault: list(KINDS).index(fault.name))
-    return Examination(name, splits, readings, legend, faults, meaning)
+    return Examination(name, root, splits, readings, legend, faults, meaning)
 
 
 def lone_files(lone: Mapping[str, str]) -> list[Fault]:

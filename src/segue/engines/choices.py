@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from segue.machine.provenance import name_processor
+from segue.machine.replacing import replacing
 
 PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino")  # whose versions make a measurement out of date
 MOST = 1000  # entries; the oldest are forgotten
@@ -65,11 +66,10 @@ def remember(case: str, found: Mapping[str, Any]) -> None:
     entries.pop(case, None)
     entries = dict([*entries.items(), (case, dict(found))][-MOST:])
     path = cache_file()
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(json.dumps(entries, indent=1) + "\n")
-        new.replace(path)
+        with replacing(path) as new:
+            new.write_text(json.dumps(entries, indent=1) + "\n")
 
 
 def read_all() -> dict[str, Any]:

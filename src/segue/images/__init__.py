@@ -1,5 +1,6 @@
 """Files of pixels in and out: images, masks and label maps, whole."""
 
+from segue.images.channels import read_channels
 from segue.images.files import (
     IMAGE_SUFFIXES,
     ImageError,
@@ -7,7 +8,6 @@ from segue.images.files import (
     check_image,
     find_fault,
     photo_channels,
-    read_channels,
     read_image,
     read_mask,
     to_grey,

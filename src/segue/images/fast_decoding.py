@@ -3,6 +3,7 @@
 Whatever is not plain (more than 8 bits, interlaced, progressive, EXIF tags, CMYK, damaged) is left to segue.images, errors too.
 """
 
+import io
 import struct
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -16,14 +17,12 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from segue.images import files
+from segue.images.png import COLOR, GREY, HEADER, PALETTE, PNG, SAMPLES, find_chunks, read_chunk
 from segue.labels import Image, Mask
 from segue.machine.compiled import compile_loop
 
 Bytes = NDArray[np.uint8]
 
-PNG = b"\x89PNG\r\n\x1a\n"
-GREY, COLOR, PALETTE = 0, 2, 3  # PNG's types
-CHANNELS = {GREY: 1, COLOR: 3, PALETTE: 1, 4: 2, 6: 4}  # the last two have transparency
 HARMLESS = (b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"sBIT", b"bKGD", b"hIST", b"pHYs", b"tIME")  # to the pixels' numbers
 TURNING = (b"Raw profile", b"XML:")  # how a text begins that may say how the picture is turned
 SIZES = (0xC0, 0xC1)  # JPEG's markers before the size of a picture that is coded in one pass
@@ -113,17 +112,17 @@ def decode_png(data: bytes) -> tuple[Bytes, int, Bytes] | None:
                 packed.append(chunk)
             elif not (name in HARMLESS or (name == b"tEXt" and not chunk.startswith(TURNING))):
                 return None
-        width, height, bits, kind, *methods = struct.unpack(">IIBBBBB", header)
-        if bits != 8 or any(methods) or kind not in CHANNELS or len(palette) % 3 or not is_trusted(height, width):
+        width, height, bits, kind, *methods = HEADER.unpack(header)
+        if bits != 8 or any(methods) or kind not in SAMPLES or len(palette) % 3 or not is_trusted(height, width):
             return None
-        row = width * CHANNELS[kind]
+        row = width * SAMPLES[kind]
         filtered = unpack(packed[0] if len(packed) == 1 else b"".join(packed), height * (row + 1))
     except (ValueError, IndexError, struct.error, zlib_ng.error):  # type: ignore[misc]
         return None
     if filtered is None:
         return None
     pixels = np.empty((height, row), np.uint8)
-    if not compiled_unfilter()(np.frombuffer(filtered, np.uint8).reshape(height, row + 1), pixels, CHANNELS[kind]):
+    if not compiled_unfilter()(np.frombuffer(filtered, np.uint8).reshape(height, row + 1), pixels, SAMPLES[kind]):
         return None
     return pixels.reshape(height, width, -1), kind, np.frombuffer(palette, np.uint8).reshape(-1, 3)
 
@@ -139,18 +138,16 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Names and contents of a PNG's chunks up to its end; ValueError if there is none, or a checksum is wrong."""
     if not data.startswith(PNG):
         raise ValueError
-    place = len(PNG)
-    while (name := data[place + 4 : place + 8]) != b"IEND":
-        length = int.from_bytes(data[place : place + 4], "big")
-        end = place + 8 + length
-        if len(name) < 4 or end + 4 > len(data):
-            raise ValueError
-        chunk = data[place + 8 : end]
+    file = io.BytesIO(data)
+    for kind, at, length in find_chunks(file):
+        if kind == b"IEND":
+            return
         # What is packed ends in a checksum of its own.
-        if name != b"IDAT" and zlib_ng.crc32(data[place + 4 : end]) != int.from_bytes(data[end : end + 4], "big"):
+        chunk = data[at + 8 : at + 8 + length] if kind == b"IDAT" else read_chunk(file, at, length)
+        if chunk is None:
             raise ValueError
-        yield name, chunk
-        place = end + 4
+        yield kind, chunk
+    raise ValueError
 
 
 def is_trusted(height: int, width: int) -> bool:

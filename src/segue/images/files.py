@@ -1,10 +1,9 @@
 """Reading and writing images and masks, with errors that name the file."""
 
 import io
-import logging
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
 
+from segue.images.png import png_size
 from segue.labels import Image, Mask
+from segue.machine.replacing import replacing
 
 Raster = NDArray[np.uint8 | np.uint16 | np.float32]
 """(H, W, C), any number of channels; uint8 is 0 to 255, uint16 0 to 65535, float32 without nan or infinite values."""
@@ -24,11 +25,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TYPES = (np.uint8, np.uint16, np.float32)
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}  # the number that stands for 1 in images of each type
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a file begins; + is BigTIFF
-PNG = b"\x89PNG\r\n\x1a\n"
 ROOM = 2**26  # bytes of an image that are taken on trust; beyond, a file must have a 2000th of what its header promises
-
-# tifffile logs what it finds odd in a TIFF's tags, which Python would print on standard error; what matters is raised.
-logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 
 class ImageError(ValueError):
@@ -56,19 +53,6 @@ def upright(file: PIL.Image.Image) -> PIL.Image.Image:
 def to_grey(image: Image) -> Image:
     """The brightness of an RGB image as its only channel, (H, W, 1)."""
     return np.array(PIL.Image.fromarray(image).convert("L"))[..., None]
-
-
-def read_channels(path: str | Path) -> Raster:
-    """All channels of an image as they are stored, (H, W, C), turned upright where a tag says so: TIFF, PNG and others.
-
-    A TIFF has its channels in each pixel, in planes, or in pages of one size. Integers of 8 and 16 bits are kept, int16 becomes
-    uint16, all floats float32; palettes become RGB, single bits 0 and 255. Of 8 bits and fewer, white is the largest number, also
-    where a TIFF stores it as zero. ImageError if it cannot be read, or holds other numbers.
-    """
-    with explained(path):
-        with Path(path).open("rb") as file:
-            start = file.read(4)
-        return to_raster(read_tiff(path) if start in TIFF else read_picture(path), path)
 
 
 def find_fault(image: NDArray[Any], channels: int = 0) -> str:
@@ -153,139 +137,14 @@ def is_deep(file: PIL.Image.Image) -> bool:
     return file.mode.startswith(("I", "F")) or any(";16" in str(tile[3]) for tile in getattr(file, "tile", ()))
 
 
-def read_tiff(path: str | Path) -> NDArray[Any]:
-    """The channels of a TIFF's page, or its pages, (H, W) or (H, W, C)."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages = usable_pages(path, file)
-            first = pages[0]
-            if len(pages) == 1 and first.photometric == tifffile.PHOTOMETRIC.PALETTE:
-                return read_picture(path)
-            check_extent(path, file.filehandle.size, pages)
-            array = np.dstack([page.asarray() for page in pages]) if len(pages) > 1 else first.asarray()
-            orientation = first.tags.get("Orientation")
-            inverted = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    except ImageError:
-        raise
-    except Exception as error:  # a damaged TIFF can raise anything
-        check_codec(path, error)
-        raise ImageError(f"{path} cannot be read as an image: {error or type(error).__name__}") from None
-    if array.shape[: len(first.shape)] != first.shape:
-        raise ImageError(f"{path} is decoded to the lengths {array.shape}, but its tags say {first.shape}; save it anew")
-    if first.axes == "SYX":
-        array = array.transpose(1, 2, 0)
-    if inverted and array.dtype in (np.uint8, np.bool_):
-        array = ~array
-    return turn_upright(array, orientation.value if orientation else 1)
-
-
-def usable_pages(path: str | Path, file: Any) -> list[Any]:
-    """The pages of a tifffile.TiffFile that hold the image's channels, without smaller copies and transparency.
-
-    ImageError if they are no one image: one page, or pages of one channel that are alike.
-    """
-    check_chain(path, file)
-    pages = [page for page in list(file.pages) if not page.is_reduced and not page.is_mask]
-    first = pages[0]
-    if len({(page.shape, page.dtype) for page in pages}) > 1 or (len(pages) > 1 and first.axes != "YX"):
-        shapes = ", ".join(f"{page.shape} {page.dtype}" for page in pages[:3])
-        raise ImageError(f"{path} has pages of {shapes} and so on; they must be alike, each one channel, or else one page")
-    if first.axes not in ("YX", "YXS", "SYX"):
-        raise ImageError(f"{path} has the axes {first.axes} of the lengths {first.shape}; it must be one image, not a volume")
-    return pages
-
-
-def check_codec(path: str | Path, error: Exception) -> None:
-    """ImageError with the way out if tifffile could not decode this because a package is missing."""
-    if "imagecodecs" in str(error):
-        raise ImageError(
-            f"{path} cannot be read here: {error}: pip install imagecodecs; or save it with deflate or without compression"
-        ) from None
-
-
-def check_chain(path: str | Path, file: Any) -> None:
-    """ImageError if the last page that was found names another one: tifffile stops there, and the image would lack channels."""
-    at, form = file.filehandle, file.tiff
-    last = at.seek(file.pages[-1].offset)
-    (tags,) = struct.unpack(form.tagnoformat, at.read(form.tagnosize))
-    at.seek(last + form.tagnosize + tags * form.tagsize)
-    if any(at.read(form.offsetsize)):
-        raise ImageError(f"{path} is cut short: its last pages are missing; copy it again")
-
-
-def check_extent(path: str | Path, size: int, pages: Sequence[Any]) -> None:
-    """ImageError if a TIFF of `size` bytes cannot hold the pages that its tags promise, before memory is taken for them."""
-    height, width = pages[0].imagelength, pages[0].imagewidth
-    limit = 2 * (PIL.Image.MAX_IMAGE_PIXELS or height * width)
-    if height * width > limit:
-        raise ImageError(
-            f"{path} says it is {width} x {height} pixels (width x height), more than {limit} in all; cut it to tiles"
-        )
-    ends = (start + length for page in pages for start, length in zip(page.dataoffsets, page.databytecounts, strict=True))
-    if 0 in pages[0].shape or max(ends) > size or sum(page.nbytes for page in pages) > ROOM + 2000 * size:
-        raise ImageError(f"{path} is cut short or damaged: it has {size} bytes, fewer than its tags say; copy it again")
-
-
-def read_picture(path: str | Path) -> NDArray[Any]:
-    """The channels of a PNG, JPEG or the like, (H, W) or (H, W, C)."""
-    with opened(path) as file:
-        if not is_deep(file):
-            mode = {"1": "L"}.get(file.mode, file.mode)
-            return np.array(upright(file).convert(mode if mode in ("L", "LA", "RGB", "RGBA") else "RGB"))
-        orientation = file.getexif().get(PIL.ExifTags.Base.Orientation, 1) if "exif" in file.info else 1
-        file.verify()  # OpenCV gives what it could read of a damaged file
-    import cv2
-
-    array = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ImageError(f"{path} cannot be read as an image; save it as TIFF")
-    if array.ndim == 3:
-        array = array[..., [2, 1, 0, *range(3, array.shape[2])]]  # OpenCV's order is blue, green, red
-    return turn_upright(array, orientation)
-
-
-def turn_upright(array: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Undo what EXIF's and TIFF's tag Orientation, 1 to 8, says of rows and columns."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    rows = slice(None, None, -1 if orientation in (3, 4, 7, 8) else 1)
-    columns = slice(None, None, -1 if orientation in (2, 3, 6, 7) else 1)
-    return array[rows, columns]
-
-
-def to_raster(array: NDArray[Any], path: str | Path) -> Raster:
-    """(H, W) or (H, W, C) of numbers that fit one of a Raster's types, as such."""
-    kind = array.dtype
-    if kind == np.bool_:
-        array = array * np.uint8(255)
-    elif kind.kind == "f":
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
-            array = array.astype(np.float32)
-    elif kind.newbyteorder("=") == np.int16 and array.min(initial=0) >= 0:
-        array = array.astype(np.uint16)
-    elif kind.newbyteorder("=") not in (np.uint8, np.uint16):
-        below = " below 0" if kind.newbyteorder("=") == np.int16 else ""
-        raise ImageError(f"{path} holds {kind.name}{below}; save it as uint8, uint16 or float32")
-    array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    return array if array.ndim == 3 else array[..., None]
-
-
 def write_image(path: str | Path, image: Image | Mask) -> None:
     """Write an RGB image (H, W, 3) or a mask (H, W); the suffix gives the format.
 
-    The file appears under its name when it is whole: until then it is NAME.part.
+    The file appears under its name when it is whole.
     """
-    path = Path(path)
-    part = path.with_name(f"{path.name}.part")
-    data = encode_image(image, path.suffix.lower())
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    data = encode_image(image, Path(path).suffix.lower())
+    with replacing(path) as new:
+        new.write_bytes(data)
 
 
 def encode_image(image: Image | Mask, suffix: str) -> bytes:
@@ -333,8 +192,8 @@ def explained(path: str | Path) -> Iterator[None]:
         raise ImageError(f"{path} is a folder, not an image") from None
     except PIL.UnidentifiedImageError:
         with Path(path).open("rb") as file:
-            start = file.read(24)
-        if start.startswith(PNG) and 0 in (size := struct.unpack(">II", start[16:].rjust(8, b"?"))):
+            size = png_size(file.read(24))
+        if size and 0 in size:
             raise ImageError(f"{path} says it is {size[0]} x {size[1]} pixels (width x height), so none; copy it again") from None
         raise ImageError(f"{path} cannot be read as an image: it begins like none that is known; {way_out(path)}") from None
     except PIL.Image.DecompressionBombError as error:

@@ -5,10 +5,14 @@ from pathlib import Path
 import PIL.Image
 
 from segue.images import files
-from segue.images.files import PNG, ImageError, Raster
+from segue.images.channels import read_channels
+from segue.images.files import ImageError, Raster
+from segue.images.png import PNG
 from segue.images.png_rows import open_png
-from segue.images.rows import WHOLE, Source, size_of
+from segue.images.rows import Source, size_of
 from segue.images.tiff_rows import open_tiff
+
+WHOLE = 2**26  # pixels of an image that must be decoded whole, at most
 
 
 def open_source(path: str | Path) -> Source:
@@ -35,6 +39,6 @@ def open_whole(path: Path) -> Source:
             "without interlacing, or as TIFF in tiles"
         )
     photo = files.photo_channels(path) > 0
-    image: Raster = files.read_image(path) if photo else files.read_channels(path)
+    image: Raster = files.read_image(path) if photo else read_channels(path)
     height, width, channels = image.shape
     return Source(path, height, width, channels, image.dtype, lambda first: iter([image[first:]]), photo)

@@ -16,6 +16,7 @@ from segue.labels import IGNORE, Image, Labels, Mask
 INK, GREY, PAPER = (32, 33, 36), (110, 113, 118), (255, 255, 255)
 WRONG, UNCOUNTED = np.array([226, 27, 60]), np.array([0, 0, 0])
 GAP, MARGIN = 6, 24
+STRENGTH = 0.55  # of the labels' colours in an overlay
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,14 @@ def to_rgb(image: Raster) -> Image:
     return (255 * stretched.clip(0, 1)).round().astype(np.uint8)
 
 
-def overlay(image: Raster, mask: Mask, labels: Labels, strength: float = 0.55) -> Image:
+def overlay(image: Raster, mask: Mask, labels: Labels, strength: float = STRENGTH) -> Image:
     """The image (H, W, C), as to_rgb shows it, tinted with the colours of its labels (H, W)."""
-    return cv2.addWeighted(to_rgb(image), 1 - strength, labels.colorize(mask), strength, 0).astype(np.uint8, copy=False)
+    return tint(to_rgb(image), labels.colorize(mask), strength)
+
+
+def tint(picture: Image, colors: Image, strength: float = STRENGTH) -> Image:
+    """A picture (H, W, 3) with as much of other colours (H, W, 3) as `strength` says, 0 to 1."""
+    return cv2.addWeighted(picture, 1 - strength, colors, strength, 0).astype(np.uint8, copy=False)
 
 
 def heat_map(variance: NDArray[np.float32]) -> Image:

@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,12 +12,23 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from segue.images.fast_decoding import compiled_unfilter
-from segue.images.files import PNG, ImageError, check_promise
+from segue.images.files import ImageError, check_promise
+from segue.images.png import (
+    COLOR_ALPHA,
+    GREY,
+    GREY_ALPHA,
+    HEADER,
+    PALETTE,
+    PNG,
+    SAMPLES,
+    find_chunks,
+    pack_chunk,
+    read_chunk,
+)
 from segue.images.rows import Source
 from segue.labels import Mask
 
 PIECE = 2**20  # bytes that are inflated or deflated at a time
-SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type: grey, RGB, palette, grey and alpha, RGBA
 ORIENTATION = 0x112
 
 
@@ -27,11 +38,10 @@ def open_png(path: Path) -> Source | None:
         chunks = {kind: (at, length) for kind, at, length in reversed(list(find_chunks(file)))}  # the first of each kind
         if not {b"IHDR", b"IDAT"} <= chunks.keys():
             raise ImageError(f"{path} is cut short or damaged: it has no header or no pixels; copy it again")
-        width, height, depth, colour, packed, filtered, interlaced = struct.unpack(
-            ">IIBBBBB", contents(file, *chunks[b"IHDR"], 13)
-        )
-        known = colour in SAMPLES and depth in ((8, 16) if colour in (2, 4, 6) else (1, 2, 4, 8, 16)) and not packed | filtered
-        if not known or not height * width or (colour == 3 and (depth == 16 or b"PLTE" not in chunks)):
+        width, height, depth, colour, packed, filtered, interlaced = HEADER.unpack(contents(file, chunks, b"IHDR"))
+        depths = (1, 2, 4, 8, 16) if colour in (GREY, PALETTE) else (8, 16)
+        known = colour in SAMPLES and depth in depths and not packed | filtered
+        if not known or not height * width or (colour == PALETTE and (depth == 16 or b"PLTE" not in chunks)):
             raise ImageError(
                 f"{path} is damaged, or no PNG that is known: {width} x {height} pixels of depth {depth} and colour type "
                 f"{colour}; copy it again"
@@ -42,44 +52,32 @@ def open_png(path: Path) -> Source | None:
             return None
         exif = PIL.Image.Exif()
         if b"eXIf" in chunks:
-            exif.load(contents(file, *chunks[b"eXIf"]))
+            exif.load(contents(file, chunks, b"eXIf"))
         turned = exif.get(ORIENTATION, 1)
         if turned in range(2, 9):
             raise ImageError(
                 f"{path} is to be turned by its EXIF tag (orientation {turned}), which bands cannot do; save it upright"
             )
         palette = np.zeros((256, 3), np.uint8)
-        if colour == 3:
-            stored = np.frombuffer(contents(file, *chunks[b"PLTE"]), np.uint8)
+        if colour == PALETTE:
+            stored = np.frombuffer(contents(file, chunks, b"PLTE"), np.uint8)
             palette[: len(stored) // 3] = stored[: len(stored) // 3 * 3].reshape(-1, 3)
         if b"IEND" not in chunks:
             rows = sum(map(len, until_damage(inflate(path, chunks[b"IDAT"][0])))) // (line + 1)
             raise ImageError(f"{path} is cut short: it ends at row {rows} of {height}; copy it again")
     kind = np.dtype(np.uint16 if depth == 16 else np.uint8)
-    shape = height, width, depth, SAMPLES[colour], palette if colour == 3 else None
-    channels = 3 if colour == 3 else SAMPLES[colour]
+    shape = height, width, depth, SAMPLES[colour], palette if colour == PALETTE else None
+    channels = 3 if colour == PALETTE else SAMPLES[colour]
     rows_from = partial(read_rows, path, chunks[b"IDAT"][0], *shape)
-    return Source(path, height, width, channels, kind, rows_from, photo=depth <= 8, alpha=colour in (4, 6))
+    return Source(path, height, width, channels, kind, rows_from, photo=depth <= 8, alpha=colour in (GREY_ALPHA, COLOR_ALPHA))
 
 
-def find_chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Kind, place and length of each chunk that is there to its end."""
-    at, end = len(PNG), file.seek(0, 2)
-    while at + 12 <= end:
-        file.seek(at)
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if at + 12 + length <= end or kind == b"IDAT":
-            yield kind, at, length
-        at += 12 + length
-
-
-def contents(file: BinaryIO, at: int, length: int, wanted: int | None = None) -> bytes:
-    """What a chunk holds; ImageError if its checksum is another."""
-    file.seek(at + 4)
-    data = file.read(4 + length)
-    if file.read(4) != struct.pack(">I", zlib.crc32(data)) or wanted not in (None, length):
-        raise ImageError(f"{file.name} is damaged: the checksum of {data[:4]!r} is wrong; copy it again")
-    return data[4:]
+def contents(file: BinaryIO, chunks: Mapping[bytes, tuple[int, int]], kind: bytes) -> bytes:
+    """What the chunk of this kind holds; ImageError if its checksum is another. chunks: their places and lengths."""
+    data = read_chunk(file, *chunks[kind])
+    if data is None:
+        raise ImageError(f"{file.name} is damaged: the checksum of {kind!r} is wrong; copy it again")
+    return data
 
 
 def inflate(path: Path, at: int) -> Iterator[bytes]:
@@ -157,16 +155,12 @@ def write_png(path: Path, height: int, width: int, bands: Iterable[Mask]) -> Non
     pack, above = zlib.compressobj(6), np.zeros((1, width), np.uint8)
     with path.open("wb") as file:
         file.write(PNG)
-        write_chunk(file, b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+        file.write(pack_chunk(b"IHDR", HEADER.pack(width, height, 8, GREY, 0, 0, 0)))
         for band in bands:
             lines = np.full((len(band), width + 1), 2, np.uint8)
             np.subtract(band, np.concatenate([above, band[:-1]]), out=lines[:, 1:])
             above = band[-1:].copy()
-            write_chunk(file, b"IDAT", pack.compress(lines.data))
-        write_chunk(file, b"IDAT", pack.flush())
-        write_chunk(file, b"IEND", b"")
-
-
-def write_chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    if data or kind == b"IEND":
-        file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+            if packed := pack.compress(lines.data):
+                file.write(pack_chunk(b"IDAT", packed))
+        file.write(pack_chunk(b"IDAT", pack.flush()))
+        file.write(pack_chunk(b"IEND", b""))

@@ -1,6 +1,5 @@
 """Images that are read from their first row to their last, a few rows at a time."""
 
-import struct
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,10 +11,10 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from segue.images import files
-from segue.images.files import PNG, ImageError, Raster
+from segue.images.files import ImageError, Raster
+from segue.images.png import png_size
 
 LARGE = 2**25  # pixels from which on an image is labelled in bands
-WHOLE = 2**26  # pixels of an image that must be decoded whole, at most
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,8 @@ def size_of(path: Path) -> tuple[int, int]:
 
             with tifffile.TiffFile(path) as tiff:
                 return tiff.pages[0].imagelength, tiff.pages[0].imagewidth  # type: ignore[union-attr]
-        if start.startswith(PNG):
-            width, height = struct.unpack(">II", start[16:24])
-            return height, width
+        if size := png_size(start):
+            return size[1], size[0]
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # asked for its size alone, it is not decoded

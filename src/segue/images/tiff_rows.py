@@ -1,6 +1,5 @@
 """TIFF, strip by strip or tile by tile, through tifffile."""
 
-import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,8 +9,10 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from segue.images.files import ImageError, Raster, check_codec, check_promise, to_raster, usable_pages
+from segue.images.channels import to_raster
+from segue.images.files import ImageError, Raster
 from segue.images.rows import Source
+from segue.images.tiff import check_codec, check_extent, segments, stripe_height, usable_pages
 from segue.labels import Mask
 
 GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737)  # GeoTIFF: scale, tie points, transformation, keys and their values
@@ -37,6 +38,7 @@ def open_tiff(path: Path) -> Source:
         if first.photometric in LAB:
             raise ImageError(f"{path} has Lab colours, which bands cannot convert: save it as RGB")
         check_extent(path, file.filehandle.size, pages)
+        check_pieces(path, pages)
         tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in first.tags if tag.code in GEOREFERENCE)
         void = to_number(first.tags.valueof(NODATA), np.dtype(first.dtype))
         alpha = bool(first.extrasamples) and first.extrasamples[-1] in (1, 2)
@@ -49,20 +51,9 @@ def open_tiff(path: Path) -> Source:
     )  # fmt: skip
 
 
-def check_extent(path: Path, size: int, pages: list[Any]) -> None:
-    """ImageError if the file is too short for its pages, or must be decoded in pieces that are too large."""
-    first = pages[0]
-    width, height = first.imagewidth, first.imagelength
-    if 0 in first.shape:
-        raise ImageError(f"{path} says it is {width} x {height} pixels (width x height), so none; copy it again")
-    check_promise(path, width, height, sum(page.nbytes for page in pages), size)
+def check_pieces(path: Path, pages: list[Any]) -> None:
+    """ImageError if the pages must be decoded in pieces that are too large."""
     for page in pages:
-        across, down = segments(page)
-        for number, (start, length) in enumerate(zip(page.dataoffsets, page.databytecounts, strict=True)):
-            if start + length > size:
-                held = max(0, size - start) // (page.nbytes // page.imagelength) if page.is_contiguous else 0
-                row = min(page.imagelength, number // across % down * stripe_height(page) + held)
-                raise ImageError(f"{path} is cut short: it ends at row {row} of {page.imagelength}; copy it again")
         if not page.is_contiguous and stripe_height(page) * page.nbytes // page.imagelength > STRIPE:
             raise ImageError(
                 f"{path} is packed in pieces of {stripe_height(page)} rows, more than can be unpacked at once; save it in tiles, "
@@ -138,17 +129,6 @@ def page_rows(page: tifffile.TiffPage, top: int, stop: int) -> NDArray[Any]:
                 pixels[..., 0] if separate else pixels
             )
     return rows
-
-
-def stripe_height(page: tifffile.TiffPage) -> int:
-    """Rows that are packed together."""
-    return page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
-
-
-def segments(page: tifffile.TiffPage) -> tuple[int, int]:
-    """How many tiles or strips there are across, and down."""
-    across = math.ceil(page.imagewidth / page.tilewidth) if page.is_tiled else 1
-    return across, math.ceil(page.imagelength / stripe_height(page))
 
 
 def to_number(text: Any, kind: np.dtype[Any]) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from segue.labels import IGNORE
 from segue.machine.compiled import compile_loop
+from segue.machine.replacing import replacing
 
 
 class ConfusionMatrix:
@@ -102,9 +103,8 @@ class ConfusionMatrix:
 
     def save(self, path: str | Path) -> None:
         """Write the matrix as JSON; a file that was there is replaced whole or not at all."""
-        temporary = Path(f"{path}.tmp")
-        temporary.write_text(json.dumps(self.to_json()))
-        temporary.replace(path)
+        with replacing(path) as new:
+            new.write_text(json.dumps(self.to_json()))
 
     @classmethod
     def load(cls, path: str | Path) -> "ConfusionMatrix":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from segue.machine.replacing import replacing
 from segue.metrics.confusion import ConfusionMatrix
 
 Cells = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -83,8 +84,7 @@ class ImageMatrices:
         images = sorted(self.cells)
         filled = [self.cells[image][0] for image in images]
         counts = [self.cells[image][1] for image in images]
-        temporary = Path(f"{path}.tmp")
-        with temporary.open("wb") as file:
+        with replacing(path) as new, new.open("wb") as file:
             np.savez_compressed(
                 file,
                 classes=np.array(self.names),
@@ -93,7 +93,6 @@ class ImageMatrices:
                 filled=np.concatenate([np.empty(0, np.int64), *filled]).astype(np.uint16),  # 255 classes make 65,025 pairs
                 counts=np.concatenate([np.empty(0, np.int64), *counts]),
             )
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "ImageMatrices":

@@ -1,10 +1,10 @@
 """From image files to files of their labels: some are read and written while others are labelled."""
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -95,60 +95,78 @@ def label_files(
     for target in targets.values():
         for path in (target, *(beside(target, kind) for kind in kinds)):
             check_target(path, sources)
+    work = Labeller(predictor, sources, crf, samples, submission, progress)
+    # Items are drawn in this thread, where is_large may look into the files.
+    drawn = (Photo(source, target, tiled=tiles or is_large(source)) for source, target in targets.items())
+    photos = ordered(work.read, drawn, READERS, AHEAD, lambda photo: photo.size)
+    with closing(photos), closing(ordered(work.write, map(work.label, photos), WRITERS, BEHIND)) as results:
+        yield from results
 
-    identity = cache(partial(identify, predictor))  # which takes a while
 
-    def read(photo: Photo) -> Photo:
+@dataclass
+class Labeller:
+    """The three steps of an image: reading and writing run in threads, labelling in the caller's."""
+
+    predictor: Predictor
+    sources: Set[Path]
+    """All images, resolved, none of which may be overwritten."""
+    crf: DenseCRF | None
+    samples: int
+    submission: bool
+    progress: Callable[[Path, float], None]
+
+    @cached_property
+    def identity(self) -> str:
+        return identify(self.predictor)  # which takes a while
+
+    def read(self, photo: Photo) -> Photo:
         if not photo.tiled:
             try:
-                photo.image, photo.seen = read_photo(photo.source, predictor.channels)
+                photo.image, photo.seen = read_photo(photo.source, self.predictor.channels)
             except (ValueError, MemoryError) as error:
                 photo.error = describe(photo.source, error)
         return photo
 
-    def label(photo: Photo) -> Photo:
+    def label(self, photo: Photo) -> Photo:
         try:
             if photo.tiled:
-                label_in_tiles(photo)
+                self.label_in_tiles(photo)
             elif photo.image is not None and photo.seen is not None:
-                photo.mask, photo.uncertainty = label_photo(predictor, photo.image, photo.seen, crf, samples)
+                photo.mask, photo.uncertainty = label_photo(self.predictor, photo.image, photo.seen, self.crf, self.samples)
         except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
             photo.error = describe(photo.source, error)
         return photo
 
-    def label_in_tiles(photo: Photo) -> None:
-        if crf or samples or submission:
+    def label_in_tiles(self, photo: Photo) -> None:
+        if self.crf or self.samples or self.submission:
             raise ValueError("an image of this size is labelled in tiles, without --crf, --samples and --cityscapes-submission")
         photo.target = photo.target.with_suffix(suffix_for(photo.source))
-        check_target(photo.target, sources)
+        check_target(photo.target, self.sources)
         photo.target.parent.mkdir(parents=True, exist_ok=True)
-        progress(photo.source, 0.0)
-        photo.counts = label_file(
-            predictor,
-            photo.source,
-            photo.target,
-            identity=identity(),
-            progress=lambda share: progress(photo.source, share),
-        )
+        progress = partial(self.progress, photo.source)
+        progress(0.0)
+        photo.counts = label_file(self.predictor, photo.source, photo.target, identity=self.identity, progress=progress)
 
-    def write(photo: Photo) -> Labelled:
-        target, mask, counts = photo.target, photo.mask, photo.counts
-        if photo.image is not None and mask is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_image(target, CLASS_IDS[mask] if submission else mask)
-            if not submission:
-                write_image(beside(target, "overlay"), overlay(photo.image, mask, predictor.labels))
-            if not submission and photo.uncertainty is not None:
-                write_image(beside(target, "uncertainty"), heat_map(photo.uncertainty))
-            counts = cv2.calcHist([mask], [0], None, [256], [0, 256]).reshape(-1)
-        shares = () if counts is None else tuple(float(count / counts.sum()) for count in counts[: len(predictor.labels)])
-        return Labelled(photo.source, target, photo.error, () if mask is None else mask.shape, shares)
+    def write(self, photo: Photo) -> Labelled:
+        if photo.image is not None and photo.mask is not None:
+            photo.target.parent.mkdir(parents=True, exist_ok=True)
+            self.write_pictures(photo.target, photo.image, photo.mask, photo.uncertainty)
+            photo.counts = cv2.calcHist([photo.mask], [0], None, [256], [0, 256]).reshape(-1)
+        shape = () if photo.mask is None else photo.mask.shape
+        return Labelled(photo.source, photo.target, photo.error, shape, self.shares(photo.counts))
 
-    # Items are drawn in this thread, where is_large may look into the files.
-    drawn = (Photo(source, target, tiled=tiles or is_large(source)) for source, target in targets.items())
-    photos = ordered(read, drawn, READERS, AHEAD, lambda photo: photo.size)
-    with closing(photos), closing(ordered(write, map(label, photos), WRITERS, BEHIND)) as results:
-        yield from results
+    def write_pictures(self, target: Path, image: Image, mask: Mask, uncertainty: NDArray[np.float32] | None) -> None:
+        if self.submission:
+            write_image(target, CLASS_IDS[mask])
+            return
+        write_image(target, mask)
+        write_image(beside(target, "overlay"), overlay(image, mask, self.predictor.labels))
+        if uncertainty is not None:
+            write_image(beside(target, "uncertainty"), heat_map(uncertainty))
+
+    def shares(self, counts: NDArray[np.number] | None) -> tuple[float, ...]:
+        """How much of an image each class has; empty for one that is left out."""
+        return () if counts is None else tuple(float(count / counts.sum()) for count in counts[: len(self.predictor.labels)])
 
 
 def identify(predictor: Predictor) -> str:

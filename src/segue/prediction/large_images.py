@@ -18,19 +18,20 @@ from numpy.typing import NDArray
 
 from segue._version import __version__
 from segue.images.open_rows import open_source
-from segue.images.pictures import to_rgb
+from segue.images.pictures import tint, to_rgb
 from segue.images.png_rows import write_png
 from segue.images.rows import Source, Window, fit
 from segue.images.tiff_rows import NODATA, write_tiff
 from segue.inference import Predictor
 from segue.inference.tiling import Plan, label_bands, make_plan
 from segue.labels import IGNORE, Labels, Mask
+from segue.machine.replacing import replacing
+from segue.prediction.targets import beside, check_target
 
 if sys.platform != "win32":
     import fcntl
 
 OVERLAY = 4096  # pixels of its longer side, at most
-STRENGTH = 0.55  # of the colours in an overlay
 HEAD = 2**20  # bytes of a file's beginning that tell it from another
 LABELLED = 0.95  # of the whole time, when the label map is to be packed
 
@@ -52,14 +53,11 @@ def label_file(
     ImageError (a ValueError) if the source cannot be read; ValueError if it does not fit the network, would be overwritten, or if
     the target cannot be written.
     """
-    target, pictured = Path(target), Path(target).with_name(f"{Path(target).stem}_overlay.jpg")
+    target, pictured = Path(target), beside(Path(target), "overlay")
     if target.suffix.lower() not in (".png", ".tif", ".tiff"):
         raise ValueError(f"{target} must end in .png or .tif: these can be written in bands")
     for path in (target, pictured) if overlay else (target,):
-        if path.resolve() == Path(source).resolve():
-            raise ValueError(f"{path} is the image itself, and would be overwritten; choose another name")
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder, where a file is to be written; choose another name, or move it away")
+        check_target(path, {Path(source).resolve()}, "the image itself", "name")
     image = fit(open_source(source), predictor.channels)
     with reserved(target):
         work = Work.begin(image, target, identity, tile)
@@ -150,9 +148,8 @@ class Work:
             file.flush()
             os.fsync(file.fileno())
         self.done = top + len(labels)
-        new = self.state.with_name(self.state.name + ".new")
-        new.write_text(json.dumps({"key": self.key, "done": self.done, "tile": self.tile}))
-        new.replace(self.state)
+        with replacing(self.state) as new:
+            new.write_text(json.dumps({"key": self.key, "done": self.done, "tile": self.tile}))
 
     def end(self) -> None:
         self.state.unlink(missing_ok=True)
@@ -211,9 +208,7 @@ def finish(image: Source, work: Work, labels: Labels, pictured: Path | None, pro
                 progress(LABELLED + (1 - LABELLED) * stop / image.height)
                 yield band
 
-    new = work.target.with_name(work.target.name + ".new")
-    sketch = work.target.with_name(f"{work.target.name}.overlay.new")
-    try:
+    with replacing(work.target) as new:
         if work.target.suffix.lower() == ".png":
             write_png(new, image.height, image.width, bands())
         else:
@@ -221,13 +216,8 @@ def finish(image: Source, work: Work, labels: Labels, pictured: Path | None, pro
             write_tiff(new, image.height, image.width, bands(), step, (*image.tags, *nodata))
         if pictured:
             shown, colours = (np.concatenate(parts) for parts in zip(*small, strict=True))
-            picture = cv2.addWeighted(to_rgb(shown), 1 - STRENGTH, colours, STRENGTH, 0)
-            PIL.Image.fromarray(picture).save(sketch, "JPEG", quality=90)
-            sketch.replace(pictured)
-        new.replace(work.target)
-    finally:
-        new.unlink(missing_ok=True)
-        sketch.unlink(missing_ok=True)
+            with replacing(pictured) as sketch:
+                PIL.Image.fromarray(tint(to_rgb(shown), colours)).save(sketch, "JPEG", quality=90)
     return counts[: len(labels)]
 
 

@@ -24,8 +24,7 @@ def plan_videos(sources: Sequence[str], out: Path, alone: bool = True) -> dict[s
     if len(set(films.values())) < len(films):
         raise ValueError(f"several videos would become {out}/STEM_overlay.mp4 of one name; label them one by one with --out")
     for source, target in films.items():
-        if target.resolve() in {Path(name).resolve() for name in films}:
-            raise ValueError(f"{target} is one of the videos, and would be overwritten; choose another --out")
+        check_target(target, {Path(name).resolve() for name in films}, "one of the videos")
         if target.exists() and is_live(source):
             raise ValueError(f"{target} is there already, and was filmed; choose another --out")
     return films
@@ -50,8 +49,7 @@ def plan_images(inputs: Sequence[Path], out: Path, submission: bool = False) -> 
     sources = {source.resolve() for source in targets}
     for source, target in targets.items():
         for written in (target, beside(target, "overlay")):
-            if written.resolve() in sources:
-                raise ValueError(f"{written} is one of the images, and would be overwritten; choose another --out")
+            check_target(written, sources)
         if target in owners:
             raise ValueError(f"{owners[target]} and {source} would both become {target}; label them one by one with --out")
         owners[target] = source
@@ -92,12 +90,12 @@ def only_images(folder: Path, files: Sequence[Path]) -> list[Path]:
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
 
 
-def check_target(path: Path, sources: Set[Path]) -> None:
-    """ValueError if a result cannot be put there; sources: the images, resolved."""
+def check_target(path: Path, sources: Set[Path], what: str = "one of the images", choice: str = "--out") -> None:
+    """ValueError if a result cannot be put there, since it is `what`, one of the sources (resolved), or since it is a folder."""
     if path.resolve() in sources:
-        raise ValueError(f"{path} is one of the images, and would be overwritten; choose another --out")
+        raise ValueError(f"{path} is {what}, and would be overwritten; choose another {choice}")
     if path.is_dir():
-        raise ValueError(f"{path} is a folder, where a file is to be written; choose another --out, or move it away")
+        raise ValueError(f"{path} is a folder, where a file is to be written; choose another {choice}, or move it away")
 
 
 def beside(target: Path, kind: str) -> Path:

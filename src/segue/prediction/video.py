@@ -4,9 +4,10 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice, repeat
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from segue.images.pictures import overlay
 from segue.inference import Predictor
 from segue.inference.crf import DenseCRF
 from segue.labels import Image, Labels, Mask
+from segue.machine.replacing import replacing
 from segue.machine.threads import ordered
 from segue.prediction.one_image import label_photo
 
@@ -113,40 +115,32 @@ def label_video(
     count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
     live = is_live(source) or ("://" in source and count <= 0)
     promised = 0 if live else max(0, round(count))
-    start, stopped = time.monotonic(), False
-
-    def label(shot: Shot) -> tuple[Shot, Mask]:
-        seen = to_grey(shot.image) if predictor.channels == 1 else shot.image
-        return shot, label_photo(predictor, shot.image, seen, crf)[0]
-
+    start = time.monotonic()
     with closing(newest(capture) if live else upcoming(capture)) as shots:
-        first = next(shots, None)
-        if first is None:
-            raise VideoError(f"{public_name(source)} has no frame that can be read; it is empty or damaged")
-        height, width = first.image.shape[:2]
-        if min(height, width) < 2:
-            raise VideoError(
-                f"{public_name(source)} is {width} x {height} pixels (width x height), and videos are written with 2 x 2 at least"
-            )
-        part = target.with_name(f"{target.stem}.part{target.suffix}")
-        writer = Writer(part, predictor.labels, first, capture.get(cv2.CAP_PROP_FPS), live)
-        labelled = map(label, islice(chain([first], shots), frames or None))
-        try:
-            with closing(ordered(writer.write, labelled, threads=1, waiting=BEHIND)) as written:
-                for done in written:
-                    progress(done, promised)
-        except KeyboardInterrupt:
-            stopped = True
-        except BaseException:
-            writer.close()
-            part.unlink(missing_ok=True)
-            raise
-    writer.close()
-    if writer.frames:
-        part.replace(target)
-    else:
-        part.unlink(missing_ok=True)
+        first = first_shot(shots, source)
+        with replacing(target, target.suffix) as new:  # FFmpeg takes the format from the suffix
+            labelled = map(partial(label_shot, predictor, crf), islice(chain([first], shots), frames or None))
+            with closing(Writer(new, predictor.labels, first, capture.get(cv2.CAP_PROP_FPS), live)) as writer:
+                stopped = write_all(writer, labelled, lambda done: progress(done, promised))
+            if not writer.frames:
+                new.unlink()
     return Footage(writer.frames, promised, time.monotonic() - start, stopped)
+
+
+def write_all(writer: "Writer", labelled: Iterator[tuple["Shot", Mask]], progress: Callable[[int], None]) -> bool:
+    """Write frames while others are labelled; whether Ctrl-C ended that."""
+    try:
+        with closing(ordered(writer.write, labelled, threads=1, waiting=BEHIND)) as written:
+            for done in written:
+                progress(done)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def label_shot(predictor: Predictor, crf: DenseCRF | None, shot: "Shot") -> tuple["Shot", Mask]:
+    seen = to_grey(shot.image) if predictor.channels == 1 else shot.image
+    return shot, label_photo(predictor, shot.image, seen, crf)[0]
 
 
 @dataclass(frozen=True)
@@ -172,6 +166,19 @@ def open_video(source: str) -> cv2.VideoCapture:
     if not capture.isOpened():
         raise VideoError(f"{public_name(source)} {hint}")
     return capture
+
+
+def first_shot(shots: Iterator[Shot], source: str) -> Shot:
+    """VideoError if there is none, or none that can be written."""
+    first = next(shots, None)
+    if first is None:
+        raise VideoError(f"{public_name(source)} has no frame that can be read; it is empty or damaged")
+    height, width = first.image.shape[:2]
+    if min(height, width) < 2:
+        raise VideoError(
+            f"{public_name(source)} is {width} x {height} pixels (width x height), and videos are written with 2 x 2 at least"
+        )
+    return first
 
 
 def read_frame(capture: cv2.VideoCapture) -> Shot | None:

@@ -10,6 +10,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 
 from segue.checkpoint import Card, save_checkpoint
 from segue.images.pictures import contact_sheet
+from segue.machine.replacing import replacing
 from segue.recipes import Recipe
 from segue.training.run_folder import append_row, drop_rows_from, keep_format
 from segue.training.task import Task
@@ -54,10 +55,8 @@ class KeepRun(Callback):
         try:
             if isinstance(task, Task) and trainer.is_global_zero:
                 self.keep(trainer, task, loss)
-            part = self.out / "resume.ckpt.part"
-            trainer.save_checkpoint(part)
-            if trainer.is_global_zero:
-                part.replace(self.out / "resume.ckpt")
+            with replacing(self.out / "resume.ckpt") as new:
+                trainer.save_checkpoint(new)  # which the first process alone writes
         except OSError as error:
             raise OSError(f"{self.out} cannot be written ({error}); mend that, then: segue train --resume {self.out}") from error
         over = bool(self.recipe.minutes) and self.seconds > 60 * self.recipe.minutes

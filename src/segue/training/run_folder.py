@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from segue.machine.provenance import command_line, commit, describe_machine
+from segue.machine.replacing import replacing
 from segue.recipes import Recipe
 
 
@@ -65,9 +66,8 @@ def keep_format(out: Path, memory_format: str) -> None:
     path = out / "recipe.json"
     fields = json.loads(path.read_text())
     if fields.get("memory_format") != memory_format:
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps({**fields, "memory_format": memory_format}, indent=1) + "\n")
-        part.replace(path)
+        with replacing(path) as new:
+            new.write_text(json.dumps({**fields, "memory_format": memory_format}, indent=1) + "\n")
 
 
 def absolute(place: str) -> str:

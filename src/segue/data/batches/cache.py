@@ -1,6 +1,5 @@
 """Decoded samples kept in memory, once for all the processes that load them."""
 
-import copy
 import json
 import mmap
 import os
@@ -97,10 +96,7 @@ class Cached(Samples):
     """
 
     def __init__(self, samples: Dataset[Any], largest: int) -> None:
-        self.samples = samples
-        if isinstance(samples, Drawn):
-            self.samples = drawn = copy.copy(samples)
-            drawn.kept = 0  # here is enough
+        self.samples = samples.without_keeping() if isinstance(samples, Drawn) else samples
         if isinstance(samples, Samples):
             self.labels = samples.labels
         self.length = len(samples)  # type: ignore[arg-type]

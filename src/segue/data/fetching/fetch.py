@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -55,9 +54,8 @@ def find_archives(name: str) -> tuple[Archive, ...]:
 
 
 def find_help(name: str) -> str:
-    """What the data set's own module says of where to get the files and how to lay them out."""
-    module = sys.modules[DATASETS[name].__module__]
-    help = getattr(module, f"{name.upper()}_HELP", getattr(module, "HELP", ""))
+    """Where to get the files and how to lay them out."""
+    help: str = getattr(DATASETS[name], "help", "")
     return f"{help}; see {SOURCES[name].page}" if SOURCES[name].page not in help else help
 
 

@@ -1,5 +1,7 @@
 """Samples that the program draws from a seed and a number, so that they need no download."""
 
+import copy
+
 import numpy as np
 
 from segue.data.samples import Sample, Samples
@@ -27,6 +29,12 @@ class Drawn(Samples):
         self.seed = seed
         self.drawn: dict[int, Sample] = {}
         self.kept = KEPT
+
+    def without_keeping(self) -> "Drawn":
+        """The same samples, of which no more are kept: for who keeps them in another way."""
+        same = copy.copy(self)
+        same.kept = 0
+        return same
 
     def draw(self, chance: Chance) -> Sample:
         raise TypeError(f"{type(self).__name__} has no draw(): drawn data must define it")

@@ -15,6 +15,7 @@ from segue.checkpoint import Card
 from segue.evaluation.error_page.errors import Crop, ErrorReport, Scored, void_color
 from segue.evaluation.record import RULE
 from segue.machine.provenance import commit
+from segue.machine.replacing import replacing
 from segue.metrics import ConfusionMatrix
 from segue.metrics.boundaries import tolerance
 from segue.metrics.confusion import divide
@@ -51,9 +52,8 @@ def write_page(folder: Path, report: ErrorReport, matrix: ConfusionMatrix, card:
     page = re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], beside("page.html"))  # at once: a part may hold any text
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "index.html"
-    temporary = folder / "index.html.tmp"
-    temporary.write_text(page, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as new:
+        new.write_text(page, encoding="utf-8")
     return path
 
 
