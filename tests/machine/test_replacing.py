@@ -18,7 +18,7 @@ def test_a_file_takes_its_place_when_it_is_whole(tmp_path):
 def test_a_body_that_fails_leaves_the_old_file_and_no_rest(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(error), replacing(path) as new:
+    with pytest.raises(error), replacing(path) as new:  # noqa: PT012
         new.write_text("half")
         raise error
     assert path.read_text() == "old" and [*tmp_path.iterdir()] == [path]
