@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from segue.conversion import need
 from torch import Tensor, nn
 
 from helpers.networks import Options, every_network, images, randomize_norms, small_model
 from segue import Labels, Predictor, create_model
 from segue.engines import auto_engine, create_engine, torch_engine
 from segue.engines.choices import cache_file, describe_case
+from segue.engines.conversion import need
 from segue.engines.folding import fold_batch_norms
 from segue.models.base import SegmentationModel, pad_to_multiple
 from segue.models.layers import max_pool, max_unpool

@@ -1,6 +1,7 @@
 """Archives that would break out of their folder, fill the disk, or are damaged."""
 
 import io
+import itertools
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -76,6 +77,7 @@ def test_refuses_paths_that_lead_outside(pack: Callable[..., bytes], name: str, 
         (zip_link("data/l", "/etc/passwd"), "leads outside"),
         (zip_link("data/l", "good.txt"), "is a link"),
     ],
+    ids=itertools.count(),
 )
 def test_refuses_links_and_devices(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(content)
