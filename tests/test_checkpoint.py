@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from segue import Labels, create_model, load_checkpoint, save_checkpoint
@@ -50,6 +51,21 @@ def test_a_second_checkpoint_replaces_the_first(checkpoint: Path) -> None:
     loaded, _ = load_checkpoint(checkpoint)
     assert torch.equal(loaded.fullconv.weight, model.fullconv.weight)
     assert {path.name for path in checkpoint.parent.iterdir()} == {"best"}
+
+
+def test_an_enet_from_before_its_5x1_had_a_bias_gives_what_it_gave() -> None:
+    """The one that comes with segue was saved then; logits of pixel (11, 17) were written down with the build that saved it."""
+    old = load_file(find_checkpoint("enet-camvid") / "model.safetensors")  # type: ignore[operator]
+    model, _ = load_checkpoint("enet-camvid")
+    new = model.state_dict()
+    added = sorted(new.keys() - old.keys())
+    assert added == [f"stage{stage}.{block}.branch.3.1.bias" for stage in (2, 3) for block in (2, 6)]
+    assert not any(new[name].any() for name in added)
+    assert all(torch.equal(new[name], tensor) for name, tensor in old.items())
+    with torch.no_grad():
+        logits = model(torch.linspace(-1, 1, 3 * 32 * 40).reshape(1, 3, 32, 40).sin())
+    expected = [-4.15998, 2.10413, 1.60534, -9.22323, -6.71553, 0.457704, 3.34775, -3.81683, -0.0766847, -1.33053, -2.69277]
+    torch.testing.assert_close(logits[0, :, 11, 17], torch.tensor(expected), rtol=1e-4, atol=1e-4)
 
 
 def cut_weights(folder: Path) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from segue._version import __version__
 from segue.labels import Labels
 from segue.models import MODELS, create_model
+from segue.models.base import SegmentationModel
 
 FORMAT = 1
 
@@ -150,6 +151,8 @@ def load_stage(model: nn.Module, weights: dict[str, torch.Tensor], source: str) 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], source: str) -> None:
     """Give the model the weights; ValueError if a name is missing, unknown or of another shape."""
+    if isinstance(model, SegmentationModel):
+        weights = model.upgrade(weights)
     own = model.state_dict()
     missing, unknown = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
     if missing or unknown:

@@ -115,7 +115,7 @@ def test_models_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setenv("COLUMNS", "200")
     assert call(monkeypatch, "models", "enet") == 0
     out = capsys.readouterr().out
-    assert "364,183" in out
+    assert "364,311" in out
     assert "Real-Time Semantic Segmentation" in out
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
@@ -43,6 +44,24 @@ def test_supervise_gives_four_scores_and_four_borders_of_the_size_of_the_image()
     }  # fmt: skip
     assert all(logits.shape[2:] == (50, 71) for logits in outputs.values())
     torch.testing.assert_close(outputs["main"], model(x))
+
+
+def test_every_interpolation_aligns_the_corners_as_in_the_authors_code() -> None:
+    model = small_dfn().eval()
+    x = image(64, 96)
+    with torch.no_grad():
+        features = model.backbone(x)
+        first, second, *_ = model.smooth(features)
+        doubled = F.interpolate(first, (4, 6), mode="bilinear", align_corners=True)
+        stage = model.smooth_stages[1]
+        torch.testing.assert_close(second, stage.post(stage.cab(stage.pre(features[2]), doubled)))
+        border = model.border_pre[0](features[0])
+        deeper = F.interpolate(model.border_pre[1](features[1]), (16, 24), mode="bilinear", align_corners=True)
+        torch.testing.assert_close(model.border(features)[1], model.border_post[0](border + deeper))
+        for name, logits in (("main", model.score(x)), ("smooth1", model.smooth_heads[0](first))):
+            enlarged = F.interpolate(logits, (64, 96), mode="bilinear", align_corners=True)
+            torch.testing.assert_close(model.supervise(x)[name], enlarged)
+        torch.testing.assert_close(model(x), model.supervise(x)["main"])
 
 
 @pytest.mark.parametrize("train", [True, False])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from segue.models.fusionnet import FusionNet, Residual
+from segue.models.fusionnet import Deconvolution, FusionNet, Residual
 
 both_variants = pytest.mark.parametrize("variant", ["released", "paper"])
 
@@ -51,6 +51,20 @@ def test_long_skips_are_sums(variant: str) -> None:
         model(torch.rand(1, 1, 48, 32))
     for number in (1, 2, 3, 4):
         torch.testing.assert_close(seen[f"into up{number}"], seen[f"deconv{number}"] + seen[f"down{number}"])
+
+
+@both_variants
+def test_deconvolutions_are_cut_at_the_end_as_tensorflow_cuts_them(variant: str) -> None:
+    """A pixel in the corner spreads from the corner: with torch's padding its first row and column would be cut off."""
+    layer = next(module for module in FusionNet(1, 1, variant, width=4).deconv1.modules() if isinstance(module, Deconvolution))
+    nn.init.ones_(layer.weight)
+    x = torch.zeros(1, layer.in_channels, 4, 5)
+    x[0, 0, 0, 0] = 1
+    x[0, 0, 3, 4] = 10
+    expected = torch.zeros(8, 10)
+    expected[:3, :3] = 1
+    expected[6:, 8:] = 10
+    assert torch.equal(layer(x)[0, 0], expected)
 
 
 def test_only_the_released_form_drops() -> None:

@@ -55,3 +55,9 @@ def test_a_stage_is_what_its_own_recipe_says(name: str) -> None:
     recipe, first = RECIPES[name], RECIPES[RECIPES[name].before]
     assert [field for field in SHARED if getattr(recipe, field) != getattr(first, field)] == []
     assert {**recipe.options, **first.options} == first.options
+
+
+def test_rednets_depth_is_normalised_by_the_numbers_of_its_code() -> None:
+    """19050 and 9650, of which a millimetre has 8."""
+    recipe = RECIPES["rednet-sunrgbd"]
+    assert (recipe.mean[-1], recipe.std[-1]) == (19050 / 8000, 9650 / 8000)

@@ -38,8 +38,8 @@ class SunRgbd(FileSamples):
 
     `depth` is in metres, 0 where unknown: the depth that the authors have filled in, not the raw one. A file of SUN RGB-D holds
     millimetres with their 16 bits rotated left by 3, as the toolbox's read3dPoints undoes; its limit of 8 m is left out. RedNet's
-    own code takes the numbers as stored, eighths of a millimetre below 8.192 m: its mean 19050 and deviation 9650 are 2.38 and
-    1.21 m.
+    own code takes the numbers as stored, eighths of a millimetre below 8.192 m: its mean 19050 and deviation 9650 are 2.38125
+    and 1.20625 m.
 
     Classes: the 37 of the benchmark, wall to bag; void is ignored. The palette is VOC's, by the numbers in the files.
 

@@ -59,6 +59,10 @@ class SegmentationModel(nn.Module):
         """Take an ImageNet classifier's weights by their names in its library; ValueError if they do not fit."""
         raise ValueError(f"{type(self).__name__} starts from no classifier; leave out its weights")
 
+    def upgrade(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Weights that an older segue saved, by the names of today; those of today stay as they are."""
+        return weights
+
     def check_input(self, x: Tensor) -> None:
         """Raise ValueError unless x is a batch of images that this network takes."""
         if x.ndim != 4 or x.shape[1] != self.in_channels:

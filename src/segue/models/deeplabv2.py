@@ -35,7 +35,9 @@ SCALES = {"scale1": 4, "scale075": 3, "scale05": 2}  # in quarters of the image'
 class DeepLabV2(SegmentationModel):
     """DeepLab-ASPP-L. Sizes in the comments are those of a 321 x 321 image.
 
-    `supervise` gives the greatest of the logits as "main" and those of each scale, all at 1/8: the truth is made smaller.
+    `supervise` gives the greatest of the logits as "main" and those of each scale, at 1/8 of its own size but for those of 3/4:
+    as in the authors' network they are enlarged to 1/8 of the image's, since their places lie between the image's pixels. The
+    truth is made smaller.
 
     backbone: resnet101 or vgg16, the paper's; or another of resnet18 to resnet152.
     """
@@ -67,6 +69,8 @@ class DeepLabV2(SegmentationModel):
         self.check_input(x)
         scores = self.score_scales(pad_to_multiple(x, self.stride, plus=1))
         main = maximum(list(scores.values()))
+        if "scale075" in scores:
+            scores["scale075"] = resize(scores["scale075"], main.shape[-2:], aligned=True)
         return {"main": main, **scores} if len(scores) > 1 else {"main": main}
 
     def score_scales(self, x: Tensor) -> dict[str, Tensor]:

@@ -10,19 +10,17 @@ features in training and is not computed in prediction. 90,715,923 parameters wi
 
 Where the paper is silent this follows the authors' code: the deep stem of ResNet-101 (three 3x3 convolutions), 512 maps in the
 smooth network and 21 in the border network for any number of classes, no ReLU at the end of a head's RRB, and in it nine maps
-for each map of the result, He initialisation.
+for each map of the result, He initialisation, corners aligned in every interpolation. Each goes to the size of the map that it is
+joined with, so any height and width is possible; the code takes multiples of 32 alone.
 
-Differs from the paper:
-- Heights and widths that are no multiple of 32 are padded by repeating the border.
-- The truth of the borders is drawn after the crop, and void is left out of it (`weights.label_edges`).
-- Bilinear interpolation does not align corners, since pixels are areas; in the authors' code it does.
+Differs from the paper: the truth of the borders is drawn after the crop, and leaves void out (`border_weights.label_edges`).
 """
 
 import torch
 from torch import Tensor, nn
 
 from segue.models.backbones import create_backbone
-from segue.models.base import SegmentationModel, pad_to_multiple, resize
+from segue.models.base import SegmentationModel, resize
 from segue.models.layers import conv_bn_relu
 
 BORDER_MAPS = 21
@@ -34,7 +32,7 @@ class DFN(SegmentationModel):
     backbone: any that segue.models.backbones.create_backbone knows. width: maps of the smooth network, 512 in the authors'.
     """
 
-    stride = 32
+    aligned = True
     draws_borders = True
 
     def __init__(self, num_classes: int, in_channels: int = 3, backbone: str = "resnet101_v1c", width: int = 512) -> None:
@@ -71,21 +69,19 @@ class DFN(SegmentationModel):
         first, *deeper = [pre(feature) for pre, feature in zip(self.border_pre, features, strict=True)]
         stages = [first]  # 21 x H/4 x W/4
         for post, x in zip(self.border_post, deeper, strict=True):
-            stages.append(post(stages[-1] + resize(x, first.shape[-2:])))
+            stages.append(post(stages[-1] + resize(x, first.shape[-2:], aligned=True)))
         return stages
 
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
         """Full-size logits: "main" and "smooth1" to "smooth3" (of 1/32, 1/16, 1/8); and of edges, "border1" to "border4"."""
         self.check_input(x)
-        height, width = x.shape[-2:]
-        x = pad_to_multiple(x, self.stride)
         features = self.backbone(x)
         smooth = [head(stage) for head, stage in zip(self.smooth_heads, self.smooth(features), strict=True)]
         border = [head(stage) for head, stage in zip(self.border_heads, self.border(features), strict=True)]
         outputs = {"main": smooth.pop()}
         outputs |= {f"smooth{number}": logits for number, logits in enumerate(smooth, 1)}
         outputs |= {f"border{number}": logits for number, logits in enumerate(border, 1)}
-        return {name: resize(logits, x.shape[-2:])[..., :height, :width] for name, logits in outputs.items()}
+        return {name: resize(logits, x.shape[-2:], aligned=True) for name, logits in outputs.items()}
 
     def trunk(self) -> list[nn.Module]:
         return [self.backbone]
@@ -105,7 +101,7 @@ class SmoothStage(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         low = self.pre(low)
-        return self.post(self.cab(low, resize(high, low.shape[-2:])))
+        return self.post(self.cab(low, resize(high, low.shape[-2:], aligned=True)))
 
 
 class RRB(nn.Module):

@@ -3,10 +3,10 @@
 A. Paszke, A. Chaurasia, S. Kim, E. Culurciello, 2016. https://arxiv.org/abs/1606.02147
 
 An early reduction to 1/8, many cheap bottlenecks there (regular, dilated, asymmetric), and a small decoder that unpools with the
-indices of the encoder's poolings. 364,183 parameters with 19 classes.
+indices of the encoder's poolings. 364,311 parameters with 19 classes.
 
-Where the paper is silent this follows the authors' Torch7 code: which convolutions have a bias, 1x5 before 5x1, batch norm with
-eps 1e-3, an inner width of a quarter of the output's.
+Where the paper is silent this follows the authors' Torch7 code: which convolutions have a bias (of the asymmetric ones the
+second), 1x5 before 5x1, batch norm with eps 1e-3, an inner width of a quarter of the output's.
 
 The first of the paper's two stages of training is `encoder_only=True`: a 1x1 convolution classifies the maps at 1/8.
 
@@ -61,6 +61,11 @@ class ENet(SegmentationModel):
         x = self.stage5(self.up5(x, indices1))  # 16 x H/2 x W/2
         return self.fullconv(x)  # K x H x W
 
+    def upgrade(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """At first the 5x1 convolutions had no bias here, which is a bias of zero."""
+        tall = {name: conv for name, conv in self.named_modules() if isinstance(conv, nn.Conv2d) and conv.kernel_size == (5, 1)}
+        return {**{f"{name}.bias": torch.zeros(conv.out_channels) for name, conv in tall.items()}, **weights}
+
     def supervise(self, x: Tensor) -> dict[str, Tensor]:
         """The encoder alone learns from labels at 1/8."""
         if not self.encoder_only:
@@ -87,7 +92,7 @@ def dilated(width: int, dilation: int) -> nn.Module:
 def asymmetric(width: int) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(width, width, (1, 5), padding=(0, 2), bias=False),
-        nn.Conv2d(width, width, (5, 1), padding=(2, 0), bias=False),
+        nn.Conv2d(width, width, (5, 1), padding=(2, 0)),
     )
 
 

@@ -14,12 +14,12 @@ residual layer has three of them, and nothing is dropped. In both, nothing but t
 Decided: the figure leaves the paper's deconvolutions open; they are 3x3 blocks of the same kind. A known PyTorch port has so
 too, with 512 parameters more, as its last convolution is 3x3 where ours is 1x1 as released. Weights start as Glorot's, Keras's
 default. With one class, the logit is a sigmoid's. The authors enlarge images of 512 x 512 to 640 x 640 by reflection and cut the
-result out again; this network takes any size, and leaves that to its caller.
+result out again; this network takes any size, and leaves that to its caller. Deconvolutions lie as in TensorFlow, the authors'
+framework, in both forms: of the 2n + 1 rows and columns that they make, the last is cut (torch's padding would cut the first).
 
 Differs from the paper: heights and widths that are no multiple of 16 are padded by repeating the border. `width`, the maps of
 the first level, is ours; all others are in proportion. Differs from the released code: batch norm is over channels, where the
-code names the axis of the rows and takes the statistics of the batch in prediction too; and deconvolutions lie one pixel further
-up and left, as torch pads them at both ends and TensorFlow at one.
+code names the axis of the rows and takes the statistics of the batch in prediction too, which ties it to one size of images.
 """
 
 from typing import Literal
@@ -84,7 +84,7 @@ class Released:
 
     @staticmethod
     def deconv(in_channels: int, out_channels: int) -> nn.Sequential:
-        return nn.Sequential(conv_relu(in_channels, out_channels), deconvolution(out_channels, out_channels), nn.ReLU())
+        return nn.Sequential(conv_relu(in_channels, out_channels), Deconvolution(out_channels, out_channels), nn.ReLU())
 
     @staticmethod
     def up(channels: int) -> nn.Sequential:
@@ -102,7 +102,7 @@ class Paper:
 
     @staticmethod
     def deconv(in_channels: int, out_channels: int) -> nn.Sequential:
-        return nn.Sequential(deconvolution(in_channels, out_channels), nn.ReLU(), nn.BatchNorm2d(out_channels))
+        return nn.Sequential(Deconvolution(in_channels, out_channels), nn.ReLU(), nn.BatchNorm2d(out_channels))
 
     @staticmethod
     def up(channels: int) -> nn.Sequential:
@@ -118,6 +118,16 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
+
+
+class Deconvolution(nn.ConvTranspose2d):
+    """3x3, to twice the size, the row and column too many cut off the end."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, stride=2)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        return super().forward(x, output_size)[..., :-1, :-1]
 
 
 def released_residual(channels: int) -> Residual:
@@ -137,11 +147,6 @@ def conv_relu(in_channels: int, out_channels: int) -> nn.Sequential:
 
 def block(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.ReLU(), nn.BatchNorm2d(out_channels))
-
-
-def deconvolution(in_channels: int, out_channels: int) -> nn.ConvTranspose2d:
-    """3x3, to twice the size."""
-    return nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
 
 
 def init_glorot(module: nn.Module) -> None:
