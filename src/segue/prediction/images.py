@@ -86,8 +86,8 @@ def label_files(
     whole. An image that cannot be read or labelled is left out. ValueError, before any work, if an image would be overwritten, or
     a folder is in a result's place; OSError if a file cannot be written.
 
-    tiles: label all images in tiles, as is done with large ones (segue.prediction.large_images); of TIFFs, the label map is a .tif then. An
-    image that was interrupted goes on where it stopped.
+    tiles: label all images in tiles, as is done with large ones (segue.prediction.large_images); of TIFFs, the label map is a
+    .tif then. An image that was interrupted goes on where it stopped.
     progress: called with the path of such an image, and the share of it that is done.
     """
     sources = {source.resolve() for source in targets}
