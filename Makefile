@@ -1,4 +1,4 @@
-# make demo: train a network on drawn street scenes and picture what it learned.   make test: run the whole suite.
+# make demo: train a network on drawn street scenes and picture what it learned.   make test: run the whole suite; make quick: most.
 # Both set themselves up in .venv the first time; nothing else has to be installed but Python 3.11+, make and git.
 
 PYTHON ?= python3
@@ -6,22 +6,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-# Other runtimes bring threads of their own, which processes that are forked for loading do not outlive: they are tested alone.
-RUNTIMES := tests/test_benchmark.py tests/engines tests/export tests/inference/test_upsampling.py tests/prediction/test_label_files.py
+# A process of tests a core, in an order drawn anew each time: its seed is printed. PYTEST="..." adds options.
+TESTS = $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 $(PYTEST)
 
-.PHONY: demo test check coverage docs bench bench-compare lock clean
+.PHONY: demo test quick check coverage docs bench bench-compare lock clean
 
 demo: $(READY)
 	$(BIN)/segue demo
 
 test: $(READY)
-	$(BIN)/python -m pytest $(RUNTIMES)
-	$(BIN)/python -m pytest $(RUNTIMES:%=--ignore=%)
+	$(TESTS)
+
+# What a change is most likely to break, in a minute or two.
+quick: $(READY)
+	$(TESTS) -m "not slow"
 
 # Which lines and branches of segue the tests pass through; fails below the floor in pyproject.toml.
 coverage: $(READY)
-	$(BIN)/python -m pytest --cov --cov-report= --cov-fail-under=0 $(RUNTIMES)
-	$(BIN)/python -m pytest --cov --cov-append $(RUNTIMES:%=--ignore=%)
+	$(TESTS) --cov
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -55,7 +57,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "segue needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $(READY)
 

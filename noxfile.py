@@ -60,7 +60,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session(python=OLDEST)
 def bare(session: nox.Session) -> None:
     """The whole suite without any extra: tests of what needs one are skipped."""
-    session.install("--editable", ".", "hypothesis", "pytest", "pytest-randomly")
+    session.install("--editable", ".", "hypothesis", "pytest", "pytest-randomly", "pytest-xdist")
     make(session, "test")
 
 

@@ -1,14 +1,38 @@
-"""Tiny data in true layouts, and the recipe that trains on it in seconds."""
+"""Tiny data in true layouts, how tests share a process, and what each of them begins with."""
 
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the images are too small to share; before torch is loaded
 
 import pytest
 import torch
 
 from helpers.training import write_camvid
 
-torch.set_num_threads(1)  # the images are too small to share
+RUNTIMES = ("onnxruntime", "openvino", "nncf")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Other runtimes come last, whatever the order: they bring threads, which processes forked for loading do not outlive."""
+    items.sort(key=lambda item: item.get_closest_marker("runtimes") is not None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Torch's random numbers are those of the test, and of the fixtures that it is the first to need, in any order."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def no_runtime_without_the_mark(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    loaded = [name for name in RUNTIMES if sys.modules.get(name)]
+    if loaded and not request.node.get_closest_marker("runtimes"):
+        pytest.fail(f"{', '.join(loaded)} is loaded by this test or the collection: mark it with pytest.mark.runtimes")
 
 
 @pytest.fixture(scope="session", autouse=True)

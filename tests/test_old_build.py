@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from helpers.extras import need
 from helpers.training import write_camvid
 from segue import Predictor, load_checkpoint, train
 from segue.training.run_folder import load_recipe
@@ -40,8 +41,9 @@ def test_an_old_run_is_resumed(tmp_path: Path) -> None:
     assert load_checkpoint(run / "last")[1].training["epochs"] == 3
 
 
+@pytest.mark.runtimes
 def test_an_old_exported_file_gives_its_labels() -> None:
-    pytest.importorskip("onnxruntime", reason='needs ONNX Runtime: pip install "segue[export]"')
+    need("onnxruntime")
     from segue.export import ExportedModel
 
     assert agreement(ExportedModel(OLD / "old.onnx")(np.load(OLD / "labels.npz")["image"])) > 0.99

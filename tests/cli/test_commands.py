@@ -9,7 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
-from helpers.commands import call, run_segue
+from helpers.commands import call
 from helpers.training import as_arguments, tiny_recipe
 from segue import Labels, create_model, save_checkpoint
 from segue.checkpoint import Card
@@ -192,14 +192,14 @@ def test_predict_needs_no_checkpoint(
     assert read_mask("predictions/a.png").shape == (50, 70)
 
 
-def test_train_evaluate_and_predict_end_to_end(camvid: Path, tmp_path: Path) -> None:
+def test_train_evaluate_and_predict_end_to_end(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
-    trained = run_segue("train", "enet-camvid", *as_arguments(tiny_recipe(camvid)), "--out", run)
-    assert trained.returncode == 0, trained.stderr
-    assert "epoch 2/2" in trained.stdout
-    evaluated = run_segue("evaluate", run, "camvid", "--root", camvid, "--split", "test")
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert "pedestrian" in evaluated.stdout
+    assert call(monkeypatch, "train", "enet-camvid", *as_arguments(tiny_recipe(camvid)), "--out", run) == 0
+    assert "epoch 2/2" in capsys.readouterr().out
+    assert call(monkeypatch, "evaluate", run, "camvid", "--root", camvid, "--split", "test") == 0
+    assert "pedestrian" in capsys.readouterr().out
     report = run / "report" / "camvid-test"
     scores = json.loads((report / "scores.json").read_text())
     assert scores["images"] == 3
@@ -207,8 +207,7 @@ def test_train_evaluate_and_predict_end_to_end(camvid: Path, tmp_path: Path) -> 
     assert scores["training"]["command"].startswith("segue train enet-camvid")
     assert f"{scores['scores']['mean_iu']:.3f}" in (report / "README.md").read_text()
     assert read_image(report / "sheet.jpg").shape[1] == 1280
-    predicted = run_segue("predict", run, camvid / "test", "--out", tmp_path / "out")
-    assert predicted.returncode == 0, predicted.stderr
+    assert call(monkeypatch, "predict", run, camvid / "test", "--out", tmp_path / "out") == 0
     assert len(list((tmp_path / "out").glob("*.png"))) == 3
 
 
@@ -294,11 +293,10 @@ def test_options_given_are_added_to_those_of_the_recipe(tmp_path: Path, monkeypa
 def test_photos_have_no_depth(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = create_model("rednet", 11, backbone="resnet18")
-    card = Card("rednet", CAMVID, in_channels=4, options={"backbone": "resnet18"}, mean=(0.0,) * 4, std=(1.0,) * 4)
-    save_checkpoint(tmp_path / "rednet", model, card)
-    assert call(monkeypatch, "predict", tmp_path / "rednet", photos, "--out", tmp_path / "out") == 2
-    assert "rednet takes 4 channels here, and photos have 3" in capsys.readouterr().err
+    card = Card("enet", CAMVID, in_channels=4, mean=(0.0,) * 4, std=(1.0,) * 4)
+    save_checkpoint(tmp_path / "deep", create_model("enet", 11, 4), card)
+    assert call(monkeypatch, "predict", tmp_path / "deep", photos, "--out", tmp_path / "out") == 2
+    assert "enet takes 4 channels here, and photos have 3" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -1,7 +1,6 @@
 """Cityscapes' scores against the official evaluator, over the same files."""
 
 import copy
-import importlib
 import json
 import math
 import pickle
@@ -20,6 +19,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from helpers.commands import call
+from helpers.extras import need
+from helpers.pictures import save
 from segue.checkpoint import Card
 from segue.data.cityscapes import CITYSCAPES, CLASS_IDS, LABEL_IDS, Cityscapes
 from segue.evaluation import evaluate
@@ -37,11 +38,10 @@ Array = NDArray[Any]
 @pytest.fixture(scope="module")
 def official() -> Any:
     """The official evaluator."""
-    pytest.importorskip("cityscapesscripts", reason="needs cityscapesscripts: pip install cityscapesscripts")
     with pytest.MonkeyPatch.context() as patch:
         if not hasattr(np, "in1d"):
             patch.setattr(np, "in1d", np.isin, raising=False)  # which the evaluator calls, and NumPy 2.4 no longer has
-        yield importlib.import_module("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+        yield need("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
 
 
 def judge(official: Any, predictions: Iterable[Path], truths: Iterable[Path], quiet: bool = True) -> dict[str, Any]:
@@ -49,12 +49,6 @@ def judge(official: Any, predictions: Iterable[Path], truths: Iterable[Path], qu
     args = copy.copy(official.args)
     args.JSONOutput, args.quiet, args.colorized, args.bold, args.nocol = False, quiet, False, "", ""
     return official.evaluateImgLists([str(path) for path in predictions], [str(path) for path in truths], args)
-
-
-def save(path: Path, array: Array) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(array).save(path)
-    return path
 
 
 def save_case(root: Path, truth: Any, prediction: Any, instances: Any, name: str = "a") -> tuple[Path, Path]:

@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from helpers.extras import need, real_data
 from segue.data import create_dataset
 from segue.data.em import EM, Em
 from segue.data.nuclei import NUCLEI, Nuclei
@@ -16,7 +17,6 @@ from segue.data.sunrgbd import SUNRGBD, SunRgbd
 from segue.data.voc import VOC, Voc
 
 SIZE = (12, 16)
-REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
 def grey(number: int = 0) -> NDArray[np.uint8]:
@@ -115,12 +115,11 @@ class TestEm:
         with pytest.raises(DataError, match=r"00\.png has the mode RGB"):
             Em(tmp_path).check(0)
 
-    @pytest.mark.skipif(not (REAL / "em").is_dir(), reason="ISBI-2012 EM is not beside the repository")
     def test_the_real_data(self) -> None:
-        samples = [*Em(REAL / "em", "train"), *Em(REAL / "em", "val")]
+        samples = [*Em(real_data("em"), "train"), *Em(real_data("em"), "val")]
         assert len(samples) == 30
         assert {sample["image"].shape for sample in samples} == {(512, 512, 1)}
-        assert np.mean([sample["mask"] for sample in samples]) == pytest.approx(0.22, abs=0.005)  # shared/data/README.md
+        assert np.mean([sample["mask"] for sample in samples]) == pytest.approx(0.22, abs=0.005)
         inside = [sample["image"][..., 0][sample["mask"] == k].mean() for sample in samples[:3] for k in (0, 1)]
         assert inside[0] > inside[1] and inside[2] > inside[3] and inside[4] > inside[5]  # membranes are stained
 
@@ -189,10 +188,9 @@ class TestNuclei:
                 with pytest.raises(DataError, match=message):
                     use(index)
 
-    @pytest.mark.skipif(not (REAL / "nuclei").is_dir(), reason="the nuclei are not beside the repository")
     def test_the_real_data(self) -> None:
-        assert [len(Nuclei(REAL / "nuclei", split)) for split in Nuclei.splits] == [160, 40]
-        samples = Nuclei(REAL / "nuclei", "val")
+        assert [len(Nuclei(real_data("nuclei"), split)) for split in Nuclei.splits] == [160, 40]
+        samples = Nuclei(real_data("nuclei"), "val")
         for i in range(0, 40, 8):
             samples.check(i)
             sample = samples[i]
@@ -243,7 +241,6 @@ class TestVoc:
         assert np.array_equal(samples.mask(2), labels_of([20]))
 
     def test_train_aug_from_sbd(self, tmp_path: Path) -> None:
-        scipy = pytest.importorskip("scipy", reason="needs scipy: pip install scipy")
         self.write(tmp_path / "VOC2012")
         sbd = tmp_path / "benchmark_RELEASE" / "dataset"
         write_lines(sbd / "train.txt", self.SBD[:2])
@@ -255,12 +252,12 @@ class TestVoc:
             samples.check(2)
         path.parent.mkdir()
         outlines = np.empty((20, 1), object)
-        outlines[:, 0] = [scipy.sparse.csc_array(SIZE) for _ in range(20)]
+        outlines[:, 0] = [need("scipy.sparse").csc_array(SIZE) for _ in range(20)]
         fields = {"Boundaries": outlines, "Segmentation": labels_of([0, 7]), "CategoriesPresent": np.uint8([[7]])}
-        scipy.io.savemat(path, {"GTcls": fields}, do_compression=True)  # as in the archive
+        need("scipy.io").savemat(path, {"GTcls": fields}, do_compression=True)  # as in the archive
         samples.check(2)
         assert np.array_equal(samples[2]["mask"], labels_of([0, 7]))
-        scipy.io.savemat(path, {"GTcls": {**fields, "Segmentation": labels_of([0, 21])}})
+        need("scipy.io").savemat(path, {"GTcls": {**fields, "Segmentation": labels_of([0, 21])}})
         with pytest.raises(DataError, match=r"2008_000002\.mat has the label 21; allowed are 0 to 20, 255"):
             samples.check(2)
         path.write_bytes(path.read_bytes()[:-50])

@@ -9,6 +9,8 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from helpers.extras import real_data
+from helpers.pictures import save
 from segue.data import DATASETS, DRAWN, create_dataset
 from segue.data.camvid import CAMVID, CamVid
 from segue.data.cityscapes import CITYSCAPES, LABEL_IDS, MAPPING, Cityscapes
@@ -18,7 +20,6 @@ from segue.data.samples import DataError
 from segue.labels import IGNORE
 
 SIZE = (12, 16)
-REAL_CAMVID = Path(__file__).parents[3] / "shared" / "data" / "camvid"
 
 
 def picture(size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
@@ -28,12 +29,6 @@ def picture(size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
 def labels_of(values: list[int], size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
     """A mask that has all of these labels."""
     return np.resize(np.array(values, np.uint8), size)
-
-
-def save(path: Path, array: NDArray[np.uint8]) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(array).save(path)
-    return path
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -297,25 +292,24 @@ class TestCamVid:
             CamVid(tmp_path)
 
 
-@pytest.mark.skipif(not REAL_CAMVID.is_dir(), reason="CamVid is not beside the repository")
 class TestRealCamVid:
     def test_splits(self) -> None:
-        assert [len(CamVid(REAL_CAMVID, split)) for split in CamVid.splits] == [367, 101, 233]
+        assert [len(CamVid(real_data("camvid"), split)) for split in CamVid.splits] == [367, 101, 233]
 
     def test_shares_of_the_classes(self) -> None:
-        samples = CamVid(REAL_CAMVID)
+        samples = CamVid(real_data("camvid"))
         counts = np.zeros(256)
         for i in range(0, len(samples), 10):
             counts += np.bincount(samples.mask(i).reshape(-1), minlength=256)
         shares = 100 * np.append(counts[:11], counts[255]) / counts.sum()
-        # Of the whole split, in per cent, in the order of the classes and void last (shared/data/README.md).
+        # Of the whole split, in per cent, in the order of the classes and void last.
         whole = np.array([16.845, 23.259, 0.983, 31.658, 4.486, 9.724, 1.173, 1.127, 5.866, 0.639, 0.292, 3.948])
         assert shares.sum() == pytest.approx(100)
         assert np.abs(shares - whole).max() < 2
         assert np.all((shares > whole / 2) & (shares < whole * 2))
 
     def test_a_sample(self) -> None:
-        samples = CamVid(REAL_CAMVID, "test")
+        samples = CamVid(real_data("camvid"), "test")
         samples.check(0)
         sample = samples[0]
         assert sample["image"].shape == (360, 480, 3)

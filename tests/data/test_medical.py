@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from helpers.commands import run_segue
+from helpers.commands import call
+from helpers.extras import need
 from segue import load_checkpoint
 from segue.data import create_dataset
 from segue.data.medical import BRATS, ISLES, Brats, Isles, Volumes
 from segue.data.nifti import load_volume
 from segue.data.samples import DataError, check_samples
 
-nibabel = pytest.importorskip("nibabel", reason="needs nibabel: pip install 'segue[medical]'")
+nibabel = need("nibabel")
 
 SHAPE = (16, 12, 3)
 AFFINE = np.array([[0.8, 0, 0, -90], [0, 0.8, 0, -126], [0, 0, 5, -72], [0, 0, 0, 1]])
@@ -313,16 +314,19 @@ class TestFaults:
             Brats(tmp_path)
 
 
-def test_the_command_line_trains_on_volumes_and_scores_them(tmp_path: Path) -> None:
+def test_the_command_line_trains_on_volumes_and_scores_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, run = tmp_path / "isles", tmp_path / "run"
     write_isles(root / "TRAINING", shape=(32, 32, 2))
-    done = run_segue(
-        "train", "unet-isles", "--root", root, "--out", run, "--epochs", 1, "--batch-size", 2, "--crop", 32, 32, "--workers", 0,
-        "--options", "padding", "same", "width", 4,
+    trained = call(
+        monkeypatch, "train", "unet-isles", "--root", root, "--out", run, "--epochs", 1, "--batch-size", 2, "--crop", 32, 32,
+        "--workers", 0, "--options", "padding", "same", "width", 4,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert trained == 0
     model, card = load_checkpoint(run / "last")
     assert card.labels.names == ("background", "infarct") and model.in_channels == 5
-    done = run_segue("evaluate", run / "best", "isles", "--root", root)
-    assert done.returncode == 0, done.stderr
-    assert "infarct" in done.stdout and "2 images" in done.stdout
+    capsys.readouterr()
+    assert call(monkeypatch, "evaluate", run / "best", "isles", "--root", root) == 0
+    out = capsys.readouterr().out
+    assert "infarct" in out and "2 images" in out

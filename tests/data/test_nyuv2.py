@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
+from helpers.extras import need
 from segue.data import create_dataset
 from segue.data.nyuv2 import NYUV2, Nyuv2, in_val
 from segue.data.samples import DataError
 
-h5py = pytest.importorskip("h5py", reason="needs h5py: pip install h5py")
-scipy = pytest.importorskip("scipy", reason="needs scipy: pip install scipy")
+h5py, savemat = need("h5py"), need("scipy.io").savemat
 
 SIZE = (12, 16)
 KINDS = 50  # of the 894
@@ -47,10 +47,8 @@ def write_mat(root: Path, train: list[int], test: list[int]) -> None:
         file["depths"] = np.stack([metres(i).T for i in numbers])
         file["rawDepths"] = np.zeros_like(file["depths"])
         file["labels"] = np.stack([kinds(i).T for i in numbers])
-    scipy.io.savemat(
-        root / "splits.mat", {"trainNdxs": np.c_[train].astype(np.uint16), "testNdxs": np.c_[test].astype(np.uint16)}
-    )
-    scipy.io.savemat(root / "classMapping40.mat", {"mapClass": class_of()[None], "className": np.array(["wall"], object)})
+    savemat(root / "splits.mat", {"trainNdxs": np.c_[train].astype(np.uint16), "testNdxs": np.c_[test].astype(np.uint16)})
+    savemat(root / "classMapping40.mat", {"mapClass": class_of()[None], "className": np.array(["wall"], object)})
 
 
 def write_folders(root: Path, train: list[int], test: list[int]) -> None:
@@ -137,11 +135,11 @@ def rewrite(path: Path, **arrays: NDArray) -> None:
     [
         ("splits.mat", lambda path: path.unlink(), r"no file .*splits\.mat; NYU Depth v2 is"),
         ("splits.mat", lambda path: path.write_bytes(b"x" * 300), r"splits\.mat cannot be read"),
-        ("splits.mat", lambda path: scipy.io.savemat(path, {"trainNdxs": [[0]]}), r"splits\.mat has the number 0"),
-        ("splits.mat", lambda path: scipy.io.savemat(path, {"trainNdxs": [[1449]]}), r"4 pairs, but splits\.mat .* 1449"),
+        ("splits.mat", lambda path: savemat(path, {"trainNdxs": [[0]]}), r"splits\.mat has the number 0"),
+        ("splits.mat", lambda path: savemat(path, {"trainNdxs": [[1449]]}), r"4 pairs, but splits\.mat .* 1449"),
         ("classMapping40.mat", lambda path: path.unlink(), r"no file .*classMapping40\.mat"),
-        ("classMapping40.mat", lambda path: scipy.io.savemat(path, {"mapClass": [[41]]}), r"has classes from 41 to 41"),
-        ("classMapping40.mat", lambda path: scipy.io.savemat(path, {"maps": [[1]]}), r"Mapping40\.mat cannot be read: KeyError"),
+        ("classMapping40.mat", lambda path: savemat(path, {"mapClass": [[41]]}), r"has classes from 41 to 41"),
+        ("classMapping40.mat", lambda path: savemat(path, {"maps": [[1]]}), r"Mapping40\.mat cannot be read: KeyError"),
         ("nyu_depth_v2_labeled.mat", lambda path: path.write_bytes(path.read_bytes()[:3000]), r"labeled\.mat cannot be read"),
         ("nyu_depth_v2_labeled.mat", lambda path: path.write_bytes(b""), r"labeled\.mat cannot be read"),
         ("nyu_depth_v2_labeled.mat", lambda path: rewrite(path, labels=np.zeros((4, 16, 11))), r"labels \(4, 16, 11\); get it"),
@@ -156,7 +154,7 @@ def test_a_damaged_mat(name: str, plant: Callable[[Path], object], message: str,
 
 def test_a_kind_that_has_no_class(tmp_path: Path) -> None:
     write_mat(tmp_path, [1], [2])
-    scipy.io.savemat(tmp_path / "classMapping40.mat", {"mapClass": class_of()[None, :20]})
+    savemat(tmp_path / "classMapping40.mat", {"mapClass": class_of()[None, :20]})
     with pytest.raises(DataError, match=r"pair 1 has the label \d+, but classMapping40\.mat ends at 20"):
         Nyuv2(tmp_path).check(0)
 

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from helpers.extras import need
+from helpers.pictures import save
 from segue.cli.evaluate import files_of
 from segue.data import create_dataset
 from segue.data.samples import DataError
@@ -19,8 +20,7 @@ from segue.doctor import quick_check
 from segue.evaluation import evaluate
 from segue.inference import Predictor
 
-h5py = pytest.importorskip("h5py", reason="needs h5py: pip install h5py")
-scipy = pytest.importorskip("scipy", reason="needs scipy: pip install scipy")
+h5py, savemat = need("h5py"), need("scipy.io").savemat
 
 SIZE = (12, 16)
 AUTHORS = "/n/fs/sun3d/data/SUNRGBD/"
@@ -51,11 +51,6 @@ def cells(texts: list[str]) -> NDArray[np.object_]:
     return array
 
 
-def save(path: Path, array: NDArray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(array).save(path)
-
-
 def write_meta(path: Path, folders: list[str], fields: str = "sequenceName rgbpath depthpath rgbname depthname") -> None:
     meta = np.zeros((1, len(folders)), [(field, object) for field in fields.split()])
     for i, folder in enumerate(folders):
@@ -65,7 +60,7 @@ def write_meta(path: Path, folders: list[str], fields: str = "sequenceName rgbpa
         }  # fmt: skip
         meta[0, i] = tuple(texts[field] for field in fields.split())
     path.parent.mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(path, {"SUNRGBDMeta": meta})
+    savemat(path, {"SUNRGBDMeta": meta})
 
 
 def write_labels(path: Path, labels: list[NDArray]) -> None:
@@ -80,7 +75,7 @@ def write_labels(path: Path, labels: list[NDArray]) -> None:
 
 def write_split(path: Path, train: list[str], test: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    scipy.io.savemat(path, {"alltrain": cells(train), "alltest": cells(test)})
+    savemat(path, {"alltrain": cells(train), "alltest": cells(test)})
 
 
 @pytest.fixture
@@ -181,14 +176,14 @@ def cut(path: Path) -> None:
         (META, cut, r"SUNRGBDMeta\.mat cannot be read"),
         (SEG, cut, r"SUNRGBD2Dseg\.mat cannot be read"),
         (ALLSPLIT, cut, r"allsplit\.mat cannot be read"),
-        (META, lambda path: scipy.io.savemat(path, {"Meta": 1}), r"SUNRGBDMeta\.mat cannot be read: KeyError"),
+        (META, lambda path: savemat(path, {"Meta": 1}), r"SUNRGBDMeta\.mat cannot be read: KeyError"),
         (META, lambda path: write_meta(path, FOLDERS, "rgbpath rgbname"), r"lacks rgbpath, rgbname or depthname"),
         (META, lambda path: write_meta(path, FOLDERS[:4]), r"labels of the shape \(5, 1\), but .* has 4 images"),
         (META, lambda path: write_meta(path, [*FOLDERS[:3], "kv1/e", "kv1/f"]),
          r"allsplit\.mat names /n/fs/sun3d/data/SUNRGBD/realsense/lg/c, which is not in"),
         (META, lambda path: write_meta(path, [*FOLDERS[2:], "kv1/e", "kv1/f"]), r"kv1/NYUdata/NYU0001 \(and 1 more\), which"),
-        (ALLSPLIT, lambda path: scipy.io.savemat(path, {"alltrain": np.ones((1, 3))}), r"allsplit\.mat names 1\.0, which is not"),
-        (ALLSPLIT, lambda path: scipy.io.savemat(path, {"alltrain": cells(["", "b"])}), r"allsplit\.mat .* must hold texts"),
+        (ALLSPLIT, lambda path: savemat(path, {"alltrain": np.ones((1, 3))}), r"allsplit\.mat names 1\.0, which is not"),
+        (ALLSPLIT, lambda path: savemat(path, {"alltrain": cells(["", "b"])}), r"allsplit\.mat .* must hold texts"),
     ],
 )  # fmt: skip
 def test_what_is_missing_or_damaged(name: str, plant: Callable[[Path], object], message: str, root: Path) -> None:

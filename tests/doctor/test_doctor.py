@@ -10,7 +10,9 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
-from helpers.commands import run_segue
+from helpers.commands import call
+from helpers.extras import real_data
+from helpers.pictures import save
 from helpers.training import tiny_recipe, write_camvid
 from segue import Labels, create_dataset, train
 from segue.cli.doctor import doctor
@@ -25,7 +27,6 @@ from segue.doctor.picture import picture
 from segue.images import read_image
 from segue.labels import IGNORE
 
-REAL = Path(__file__).parents[3] / "shared" / "data"
 NAMES = ["sky", "road", "car", "tree"]
 
 
@@ -56,10 +57,6 @@ def write_set(root: Path, counts: tuple[int, int] = (8, 4), classes: int = len(N
 def describe(root: Path, **entries: object) -> Path:
     (root / "segue.yaml").write_text(yaml.safe_dump({"names": NAMES, **entries}))
     return root
-
-
-def save(path: Path, array: NDArray[np.uint8] | NDArray[np.uint16], **options: object) -> None:
-    PIL.Image.fromarray(array).save(path, **options)
 
 
 def masks_of(root: Path) -> list[Path]:
@@ -360,18 +357,17 @@ def link_some(source: Path, target: Path, folders: dict[str, str], count: int = 
     return target
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real data are not beside the repository")
 class TestRealData:
     def test_camvid(self, tmp_path: Path) -> None:
-        root = link_some(REAL / "camvid", tmp_path, {"train": "trainannot", "val": "valannot"})
+        root = link_some(real_data("camvid"), tmp_path, {"train": "trainannot", "val": "valannot"})
         assert names(examine("camvid", str(root))) == []
 
     def test_nuclei(self, tmp_path: Path) -> None:
         folders = {f"{split}/images": f"{split}/instances" for split in ("train", "val")}
-        assert names(examine("nuclei", str(link_some(REAL / "nuclei", tmp_path, folders)))) == []
+        assert names(examine("nuclei", str(link_some(real_data("nuclei"), tmp_path, folders)))) == []
 
     def test_em(self) -> None:
-        found = examine("em", str(REAL / "em"))
+        found = examine("em", str(real_data("em")))
         assert names(found) == []
         assert picture(found).width == 1280
 
@@ -381,7 +377,7 @@ class TestRealData:
         root = write_set(tmp_path / "set", (0, 0), names=[*CAMVID.names, "void"])
         random = np.random.default_rng(0)
         for split in ("train", "val"):
-            for path in sorted((REAL / "camvid" / f"{split}annot").iterdir())[::50]:
+            for path in sorted((real_data("camvid") / f"{split}annot").iterdir())[::50]:
                 mask = np.array(PIL.Image.open(path))
                 if blend == "jpeg":
                     save(tmp_path / "x.jpg", mask, quality=95)
@@ -569,12 +565,14 @@ def test_wrong_arguments(args: list[str], message: str, tmp_path: Path, monkeypa
         doctor(args)
 
 
-def test_the_command_line_says_it_with_its_status(tmp_path: Path) -> None:
+def test_the_command_line_says_it_with_its_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_set(tmp_path / "set")
     unreadable_mask(root)
-    done = run_segue("doctor", root, "--out", tmp_path / "x.jpg")
-    assert done.returncode == 1
-    assert "unreadable: " in done.stdout and not done.stderr
+    assert call(monkeypatch, "doctor", root, "--out", tmp_path / "x.jpg") == 1
+    said = capsys.readouterr()
+    assert "unreadable: " in said.out and not said.err
 
 
 def test_quick_check_takes_any_data(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

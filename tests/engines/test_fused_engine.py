@@ -123,6 +123,7 @@ FAMILIES = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), FAMILIES, ids=[name for name, _ in FAMILIES])
 def test_networks_score_as_in_torch(name: str, options: dict[str, object]) -> None:
     model = small_model(name, options).eval()
@@ -148,6 +149,7 @@ print(faults[-1] - faults[10])  # at first the heap grows
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of glibc")
 def test_freed_memory_is_kept_unless_the_user_says_otherwise() -> None:
     def faults(way: str, **environment: str) -> int:
@@ -196,6 +198,7 @@ def test_what_looks_like_a_map_and_is_none() -> None:
         torch.testing.assert_close(engine(x), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options", "sizes"),
     [

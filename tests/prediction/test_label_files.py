@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from helpers.commands import call as call_segue
+from helpers.pictures import Bright
 from segue import Labels, Predictor, create_model, load_checkpoint, save_checkpoint
 from segue.checkpoint import Card
 from segue.images import read_image, read_mask
@@ -21,14 +22,6 @@ from segue.images.pictures import overlay
 from segue.prediction.images import label_files
 
 LABELS = Labels(("dark", "light"), ((255, 0, 0), (0, 0, 255)))
-
-
-class Bright(torch.nn.Module):
-    """Class 1 where an image is bright."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        light = x.mean(dim=1, keepdim=True)
-        return torch.cat([0.5 - light, light - 0.5], dim=1)
 
 
 def predictor(network: torch.nn.Module | None = None) -> Predictor:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from helpers.commands import call as call_segue
+from helpers.pictures import Bright
 from segue import Labels, Predictor, create_model, save_checkpoint
 from segue.checkpoint import Card
 from segue.prediction.targets import plan_videos
@@ -20,14 +21,6 @@ from segue.prediction.video import Footage, VideoError, is_video, label_video, p
 
 Array = NDArray[Any]
 LABELS = Labels(("dark", "light"), ((255, 0, 0), (0, 0, 255)))
-
-
-class Bright(torch.nn.Module):
-    """Class 1 where an image is bright."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        light = x.mean(dim=1, keepdim=True)
-        return torch.cat([0.5 - light, light - 0.5], dim=1)
 
 
 def predictor(channels: int = 3) -> Predictor:

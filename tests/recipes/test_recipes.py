@@ -32,6 +32,7 @@ def test_every_network_has_a_recipe_and_every_recipe_can_be_built() -> None:
         assert recipe.classifier == "" or model.classifier
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_it_trains_its_network_with_its_loss(name: str, tmp_path: Path) -> None:
     """One epoch of two batches, narrow and small, through everything that a training goes through."""
@@ -41,6 +42,7 @@ def test_it_trains_its_network_with_its_loss(name: str, tmp_path: Path) -> None:
     recipe = replace(
         recipe, before="", classifier="", epochs=1, batch_size=2, learning_rate=1e-4, crop=(64, 64), workers=0,
         options={**NARROW[recipe.network], **recipe.options}, mean=(0.5,) * channels, std=(0.3,) * channels,
+        memory_format="channels_first",  # or both are timed, which takes longer than the training
     )  # fmt: skip
     size = (64, 64)
     run = train(recipe, tmp_path / "run", train_data=data("train", 4, size), val_data=data("val", 1, size))

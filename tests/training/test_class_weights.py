@@ -1,14 +1,11 @@
 """Class weights against the formulas of the papers, and against the list that SegNet's authors published."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+from helpers.extras import real_data
 from segue.data import create_dataset
 from segue.training.class_weights import count_labels, enet_weights, median_frequency_weights
-
-CAMVID = Path(__file__).parents[3] / "shared/data/camvid"
 
 # Class 3 occurs nowhere, class 2 in one image only, void in two of three; the images have 8, 4 and 6 pixels.
 MASKS = [
@@ -71,7 +68,6 @@ def test_counting_goes_once_through_the_samples_and_says_how_far_it_is():
     assert counts.pixels.tolist() == [8, 4, 2, 0, 4]
 
 
-@pytest.mark.skipif(not CAMVID.is_dir(), reason="CamVid is not at hand")
 def test_camvid_as_released_gives_the_weights_of_segnet_but_for_the_signs():
     """Which of SegNet's published weights the released training labels give.
 
@@ -79,7 +75,7 @@ def test_camvid_as_released_gives_the_weights_of_segnet_but_for_the_signs():
     eleven all would be 9 % higher. Signs have 9.64 there and 3.53 here, and no definition moves one class alone: the list must
     have been made from other labels than the released ones, which are those counted here (as in issue 37 of caffe-segnet).
     """
-    counts = count_labels(create_dataset("camvid", str(CAMVID), "train"), 11)
+    counts = count_labels(create_dataset("camvid", str(real_data("camvid")), "train"), 11)
     assert counts.pixels.tolist() == [
         10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967, 2503995,
     ]  # fmt: skip

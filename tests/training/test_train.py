@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
-from helpers.commands import run_segue, start_segue
+from helpers.commands import call, run_segue, start_segue
 from helpers.training import as_arguments, tiny_recipe, write_camvid
 from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
 from segue.checkpoint import Card, load_stage
@@ -22,6 +22,10 @@ from segue.data.synthetic.streets import Streets
 from segue.recipes import RECIPES, Recipe, get_recipe
 from segue.training.optimizers import SCHEDULES
 from segue.training.run_folder import load_recipe
+
+# A training scores the network as it is, the predictor with its norms folded: of 10,000 pixels a few, whose logits nearly tie,
+# may get other labels.
+NEARLY = 1e-3
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -51,7 +55,7 @@ def test_a_run_keeps_its_recipe_its_scores_and_its_checkpoints(run: Path, camvid
 
 def test_the_score_of_the_training_is_the_score_of_the_checkpoint(run: Path, camvid: Path) -> None:
     matrix = evaluate(Predictor.load(run / "last", device="cpu"), create_dataset("camvid", str(camvid), "val"))
-    assert matrix.mean_iu == float(rows(run)[-1]["mean_iu"])
+    assert matrix.mean_iu == pytest.approx(float(rows(run)[-1]["mean_iu"]), abs=NEARLY)
 
 
 def test_tensorboard_shows_the_loss_and_pictures_of_predictions(run: Path) -> None:
@@ -99,23 +103,26 @@ def wait_for_epochs(process: object, run: Path, count: int) -> None:
         time.sleep(0.01)
 
 
-def test_killed_and_resumed_a_run_ends_with_the_same_weights(camvid: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_killed_and_resumed_a_run_ends_with_the_same_weights(
+    camvid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the bit, on one machine with as many threads: the order of arithmetic and all random draws are the run's own."""
     arguments = as_arguments(tiny_recipe(camvid, epochs=8))
-    whole = start_segue("train", "enet-camvid", *arguments, "--out", tmp_path / "whole")
     process = start_segue("train", "enet-camvid", *arguments, "--workers", 2, "--out", tmp_path / "killed")
     wait_for_epochs(process, tmp_path / "killed", 3)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert len(rows(tmp_path / "killed")) < 8, "the run was over before it was killed"
-    resumed = run_segue("train", "--resume", tmp_path / "killed")
-    assert resumed.returncode == 0, resumed.stderr
-    whole.communicate()
+    assert call(monkeypatch, "train", "--resume", tmp_path / "killed") == 0
+    train(tiny_recipe(camvid, epochs=8), tmp_path / "whole")
     expected, got = load_file(tmp_path / "whole/last/model.safetensors"), load_file(tmp_path / "killed/last/model.safetensors")
     assert all(torch.equal(expected[name], got[name]) for name in expected)
     for name in ("epoch", "loss", "mean_iu"):
         assert [row[name] for row in rows(tmp_path / "whole")] == [row[name] for row in rows(tmp_path / "killed")]
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(camvid: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     process = start_segue("train", "enet-camvid", *as_arguments(tiny_recipe(camvid, epochs=500)), "--out", run)
@@ -128,14 +135,15 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(camvid: Path, tmp_path: Path) -
     assert (run / "resume.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one(camvid: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = as_arguments(tiny_recipe(camvid, batch_size=10, epochs=1))
     result = run_segue("train", "enet-camvid", *arguments, "--devices", 2, "--out", run)
     assert result.returncode == 0, result.stderr
     matrix = evaluate(Predictor.load(run / "last", device="cpu"), create_dataset("camvid", str(camvid), "val"))
-    assert rows(run)[0]["mean_iu"] == str(matrix.mean_iu)
-    assert rows(run)[0]["acc"] == str(matrix.acc)
+    assert float(rows(run)[0]["mean_iu"]) == pytest.approx(matrix.mean_iu, abs=NEARLY)
+    assert float(rows(run)[0]["acc"]) == pytest.approx(matrix.acc, abs=NEARLY)
 
 
 def test_a_loss_that_is_not_finite_names_the_files(camvid: Path, tmp_path: Path) -> None:
@@ -184,7 +192,7 @@ def test_images_of_different_sizes_are_scored_as_the_predictor_would(tmp_path: P
     write_camvid(root, size=(60, 48), train=0, val=2, test=0)  # two of the five validation images
     run = train(tiny_recipe(root, epochs=1), tmp_path / "run")
     matrix = evaluate(Predictor.load(run / "last", device="cpu"), create_dataset("camvid", str(root), "val"))
-    assert float(rows(run)[0]["mean_iu"]) == matrix.mean_iu
+    assert float(rows(run)[0]["mean_iu"]) == pytest.approx(matrix.mean_iu, abs=NEARLY)
 
 
 def test_data_without_labels_need_them(tmp_path: Path) -> None:
@@ -246,10 +254,11 @@ def test_a_run_stops_after_its_minutes(camvid: Path, tmp_path: Path) -> None:
     assert rows(run)[0]["mean_iu"]
 
 
-def test_what_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
-    result = run_segue("train", "--resume", tmp_path)
-    assert result.returncode == 2
-    assert "is no run" in result.stderr
+def test_what_is_no_run_cannot_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "train", "--resume", tmp_path) == 2
+    assert "is no run" in capsys.readouterr().err
 
 
 def test_schedules_begin_and_end_where_they_should() -> None:
@@ -326,7 +335,7 @@ def test_depth_is_trained_with_and_scored(tmp_path: Path) -> None:
     run = train(recipe, tmp_path / "run", train_data=Depths(), val_data=Depths(), model=nn.Conv2d(4, 2, 1))
     model, card = load_checkpoint(run, model=nn.Conv2d(4, 2, 1))
     matrix = evaluate(Predictor.of(model, card, device="cpu"), Depths())
-    assert matrix.mean_iu == float(rows(run)[-1]["mean_iu"])
+    assert matrix.mean_iu == pytest.approx(float(rows(run)[-1]["mean_iu"]), abs=NEARLY)
     assert matrix.mean_iu > 0.95
 
 
@@ -387,4 +396,4 @@ def test_the_short_side_of_the_recipe_is_that_of_the_predictions(camvid: Path, t
     run = train(tiny_recipe(camvid, epochs=1, short_side=80), tmp_path / "run")
     assert load_checkpoint(run)[1].short_side == 80
     matrix = evaluate(Predictor.load(run / "last", device="cpu"), create_dataset("camvid", str(camvid), "val"))
-    assert matrix.mean_iu == float(rows(run)[-1]["mean_iu"])
+    assert matrix.mean_iu == pytest.approx(float(rows(run)[-1]["mean_iu"]), abs=NEARLY)

@@ -81,10 +81,8 @@ def test_the_format_that_was_chosen_is_kept_for_a_resume(camvid: Path, tmp_path:
 def test_what_is_trained_in_channels_last_scores_as_it_is_predicted(camvid: Path, tmp_path: Path) -> None:
     run = train(tiny_recipe(camvid, memory_format="channels_last"), tmp_path / "run")
     _, card = load_checkpoint(run / "last")
-    assert (
-        evaluate(Predictor.load(run / "last", device="cpu"), CamVid(camvid, "val")).mean_iu
-        == card.scores["camvid val"]["mean_iu"]
-    )
+    matrix = evaluate(Predictor.load(run / "last", device="cpu"), CamVid(camvid, "val"))
+    assert matrix.mean_iu == pytest.approx(card.scores["camvid val"]["mean_iu"], abs=1e-3)  # but for logits that nearly tie
     other = train(tiny_recipe(camvid, memory_format="channels_first"), tmp_path / "other")
     assert losses(run) == pytest.approx(losses(other), rel=1e-3)
 

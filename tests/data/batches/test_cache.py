@@ -80,6 +80,7 @@ def test_a_sample_that_is_too_large_is_read_each_time(tmp_path: Path) -> None:
     assert not kept.memory.bytes[:6].any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "workers"), [("fork", 2), ("spawn", 1)])
 def test_workers_share_what_any_of_them_has_read(tmp_path: Path, method: str, workers: int) -> None:
     if method not in multiprocessing.get_all_start_methods():
@@ -161,6 +162,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 
 
 def test_training_is_the_same_with_the_cache_and_without(camvid: Path, tmp_path: Path) -> None:
+    """To the bit, on one machine: neither where samples come from nor who loads them enters the arithmetic."""
     runs = [
         train(tiny_recipe(camvid, cache=cache, workers=workers), tmp_path / f"{cache}{workers}")
         for cache, workers in (("none", 0), ("memory", 2), ("auto", 0))

@@ -1,27 +1,15 @@
 """Downloads from a local server that cuts the connection, changes its file, knows no ranges, or refuses."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from helpers.server import File, Server, serve
+from helpers.server import File, Server
 from segue.data.fetching.download import Part, Screen, download
 from segue.data.samples import DataError
 
 NOISE = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes()
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segue.data.fetching.download.DELAYS", (0, 0, 0, 0, 0))
 
 
 def get(urls: list[str], path: Path, mirrored: bool = False, most: int = 10**8, size: int | None = None) -> list[str]:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,24 +17,13 @@ import pytest
 
 from helpers.commands import call as call_segue
 from helpers.commands import start_segue
-from helpers.server import File, Server, pack_tar, pack_zip, serve
+from helpers.server import File, Server, pack_tar, pack_zip
 from helpers.training import write_camvid
 from segue.data import DATASETS, DRAWN
 from segue.data.fetching.archives import SOURCES, Archive, Source
 from segue.data.fetching.fetch import OWN, fetch
 from segue.data.samples import DataError
 from segue.recipes import RECIPES
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segue.data.fetching.download.DELAYS", (0, 0, 0, 0, 0))
 
 
 def png(array: np.ndarray) -> bytes:
