@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helpers.commands import call
-from helpers.extras import need
+from helpers.extras import needed
 from segue import Labels, create_model, save_checkpoint
 from segue.benchmark import Timing, network_of, parse_size, time_engine
 from segue.checkpoint import Card
@@ -272,7 +272,7 @@ def test_every_picture_on_the_page_is_there() -> None:
 
 
 def test_pictures_are_the_same_each_time(tmp_path: Path) -> None:
-    need("matplotlib").use("svg")
+    needed("matplotlib").use("svg")
     for name in ("one", "two"):
         report.draw({"title": "T", "rows": ROWS[:2]}, tmp_path / f"{name}.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers.extras import need
+from helpers.extras import needed
 from helpers.training import write_camvid
 from segue import Predictor, load_checkpoint, train
 from segue.training.run_folder import load_recipe
@@ -43,7 +43,7 @@ def test_an_old_run_is_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.runtimes
 def test_an_old_exported_file_gives_its_labels() -> None:
-    need("onnxruntime")
+    needed("onnxruntime")
     from segue.export import ExportedModel
 
     assert agreement(ExportedModel(OLD / "old.onnx")(np.load(OLD / "labels.npz")["image"])) > 0.99

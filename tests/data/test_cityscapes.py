@@ -19,7 +19,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from helpers.commands import call
-from helpers.extras import need
+from helpers.extras import needed
 from helpers.pictures import save
 from segue.checkpoint import Card
 from segue.data.cityscapes import CITYSCAPES, CLASS_IDS, LABEL_IDS, Cityscapes
@@ -41,7 +41,7 @@ def official() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         if not hasattr(np, "in1d"):
             patch.setattr(np, "in1d", np.isin, raising=False)  # which the evaluator calls, and NumPy 2.4 no longer has
-        yield need("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+        yield needed("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
 
 
 def judge(official: Any, predictions: Iterable[Path], truths: Iterable[Path], quiet: bool = True) -> dict[str, Any]:

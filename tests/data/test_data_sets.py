@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from helpers.extras import need, real_data
+from helpers.extras import needed, real_data
 from segue.data import create_dataset
 from segue.data.em import EM, Em
 from segue.data.nuclei import NUCLEI, Nuclei
@@ -252,12 +252,12 @@ class TestVoc:
             samples.check(2)
         path.parent.mkdir()
         outlines = np.empty((20, 1), object)
-        outlines[:, 0] = [need("scipy.sparse").csc_array(SIZE) for _ in range(20)]
+        outlines[:, 0] = [needed("scipy.sparse").csc_array(SIZE) for _ in range(20)]
         fields = {"Boundaries": outlines, "Segmentation": labels_of([0, 7]), "CategoriesPresent": np.uint8([[7]])}
-        need("scipy.io").savemat(path, {"GTcls": fields}, do_compression=True)  # as in the archive
+        needed("scipy.io").savemat(path, {"GTcls": fields}, do_compression=True)  # as in the archive
         samples.check(2)
         assert np.array_equal(samples[2]["mask"], labels_of([0, 7]))
-        need("scipy.io").savemat(path, {"GTcls": {**fields, "Segmentation": labels_of([0, 21])}})
+        needed("scipy.io").savemat(path, {"GTcls": {**fields, "Segmentation": labels_of([0, 21])}})
         with pytest.raises(DataError, match=r"2008_000002\.mat has the label 21; allowed are 0 to 20, 255"):
             samples.check(2)
         path.write_bytes(path.read_bytes()[:-50])

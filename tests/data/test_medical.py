@@ -14,14 +14,14 @@ import pytest
 from numpy.typing import NDArray
 
 from helpers.commands import call
-from helpers.extras import need
+from helpers.extras import needed
 from segue import load_checkpoint
 from segue.data import create_dataset
 from segue.data.medical import BRATS, ISLES, Brats, Isles, Volumes
 from segue.data.nifti import load_volume
 from segue.data.samples import DataError, check_samples
 
-nibabel = need("nibabel")
+nibabel = needed("nibabel")
 
 SHAPE = (16, 12, 3)
 AFFINE = np.array([[0.8, 0, 0, -90], [0, 0.8, 0, -126], [0, 0, 5, -72], [0, 0, 0, 1]])

@@ -10,12 +10,12 @@ import PIL.Image
 import pytest
 from numpy.typing import NDArray
 
-from helpers.extras import need
+from helpers.extras import needed
 from segue.data import create_dataset
 from segue.data.nyuv2 import NYUV2, Nyuv2, in_val
 from segue.data.samples import DataError
 
-h5py, savemat = need("h5py"), need("scipy.io").savemat
+h5py, savemat = needed("h5py"), needed("scipy.io").savemat
 
 SIZE = (12, 16)
 KINDS = 50  # of the 894

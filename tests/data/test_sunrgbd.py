@@ -10,7 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from helpers.extras import need
+from helpers.extras import needed
 from helpers.pictures import save
 from segue.cli.evaluate import files_of
 from segue.data import create_dataset
@@ -20,7 +20,7 @@ from segue.doctor import quick_check
 from segue.evaluation import evaluate
 from segue.inference import Predictor
 
-h5py, savemat = need("h5py"), need("scipy.io").savemat
+h5py, savemat = needed("h5py"), needed("scipy.io").savemat
 
 SIZE = (12, 16)
 AUTHORS = "/n/fs/sun3d/data/SUNRGBD/"

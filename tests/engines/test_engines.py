@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers.extras import need
+from helpers.extras import needed
 from helpers.networks import Options, every_network, images, randomize_norms, small_model
 from segue import Labels, Predictor, create_model
 from segue.engines import auto_engine, create_engine, torch_engine
@@ -142,7 +142,7 @@ def test_exported_unpooling_equals_torchs_also_where_maxima_tie(size: tuple[int,
 )
 def test_engines_give_torchs_scores_at_every_size(name: str, network: type[Small]) -> None:
     if name in ("onnxruntime", "openvino"):
-        need(name)
+        needed(name)
     model = network()
     engine = create_engine(name, model)
     assert engine.name == name
@@ -158,7 +158,7 @@ def test_engines_give_torchs_scores_at_every_size(name: str, network: type[Small
 @pytest.mark.parametrize("name", ["torch", "fused", "onnxruntime"])
 def test_a_module_of_ones_own_goes_through_every_engine(name: str) -> None:
     if name == "onnxruntime":
-        need(name)
+        needed(name)
     model = nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.BatchNorm2d(5), nn.Hardswish()).eval()
     x = torch.rand(1, 4, 20, 30).to(memory_format=torch.channels_last)
     with torch.no_grad():
@@ -166,7 +166,7 @@ def test_a_module_of_ones_own_goes_through_every_engine(name: str) -> None:
 
 
 def test_the_predictor_takes_the_engine() -> None:
-    need("openvino")
+    needed("openvino")
     labels = Labels.from_names(["a", "b", "c"])
     image = np.random.default_rng(0).integers(0, 256, (37, 45, 3), np.uint8)
     masks = [Predictor(Small(), labels, (0.5,) * 3, (0.2,) * 3, engine=engine)(image) for engine in ("torch", "openvino")]
@@ -174,8 +174,8 @@ def test_the_predictor_takes_the_engine() -> None:
 
 
 def test_eight_bits_keep_the_scores_nearly() -> None:
-    need("openvino")
-    need("nncf")
+    needed("openvino")
+    needed("nncf")
     model = Small()
     x = torch.rand(3, 3, 32, 48, generator=torch.Generator().manual_seed(0))
     engine = create_engine("openvino", model, calibration=x.split(1))
@@ -319,7 +319,7 @@ def test_a_network_in_training_is_brought_to_evaluation() -> None:
 
 
 def test_threads_that_begin_together_leave_the_output_as_it_was() -> None:
-    need("onnxruntime")
+    needed("onnxruntime")
     engine, x, out = create_engine("auto", Small(3, 3)), torch.rand(1, 3, 64, 64), sys.stdout
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: engine(x), range(2))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers.extras import need
+from helpers.extras import needed
 from helpers.training import write_camvid
 from segue.checkpoint import Card
 from segue.cli.evaluate import evaluate
@@ -185,7 +185,7 @@ def browser() -> Iterator[Any]:
     binary, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if not binary or not driver:
         pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    selenium = need("selenium.webdriver")
+    selenium = needed("selenium.webdriver")
     options = selenium.ChromeOptions()
     options.binary_location = binary
     for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * 0.0.0.0"):

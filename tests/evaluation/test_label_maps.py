@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from helpers.commands import call
-from helpers.extras import need
+from helpers.extras import needed
 from helpers.pictures import save
 from helpers.training import write_camvid
 from segue import create_model, save_checkpoint
@@ -78,7 +78,7 @@ def test_the_scores_are_the_official_evaluators(root: Path, tmp_path: Path, thre
     with pytest.MonkeyPatch.context() as patch:
         if not hasattr(np, "in1d"):
             patch.setattr(np, "in1d", np.isin, raising=False)  # which the evaluator calls, and NumPy 2.4 no longer has
-        official: Any = need("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
+        official: Any = needed("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
         args = copy.copy(official.args)
         args.JSONOutput, args.quiet, args.predictionPath, args.predictionWalk = False, True, str(folder), None
         truths = [str(root / "gtFine/val" / f"{frame}_gtFine_labelIds.png") for frame in FRAMES]

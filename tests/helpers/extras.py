@@ -12,7 +12,7 @@ EXTRAS = {"nibabel": "medical", "matplotlib": "bench"} | dict.fromkeys(
 )
 
 
-def need(module: str) -> Any:
+def needed(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError:

