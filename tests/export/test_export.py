@@ -82,7 +82,8 @@ def test_every_network_is_one_file_for_all_sizes(name: str, options: Options, tm
     card = Card(name, LABELS, options=options, mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25))
     written = build_graph(to_onnx(model), model, card)
     (tmp_path / "model.onnx").write_bytes(written.SerializeToString())
-    session = needed("onnxruntime").InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    runtime = needed("onnxruntime")
+    session = runtime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     predictor = Predictor.of(model, card, "cpu")
     for height, width in ((37, 61), (95, 70)):
         image = photo(height, width)
