@@ -17,6 +17,7 @@ from segue.engines.choices import FORMATS
 from segue.images.pictures import Row
 from segue.inference import Normalize, label_maps, resize_image, working_size
 from segue.metrics import ConfusionMatrix
+from segue.models.base import as_segmentation_model
 from segue.recipes import Recipe
 from segue.training.class_weights import class_weights
 from segue.training.losses import supervised_loss
@@ -42,7 +43,7 @@ class Task(pl.LightningModule):
         if recipe.class_weights != "none":
             weights = class_weights(splits.label_counts, recipe.class_weights, recipe.enet_c)
         self.register_buffer("class_weights", None if weights is None else torch.from_numpy(weights), persistent=False)
-        supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
+        supervise = as_segmentation_model(network).supervise
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
         self.format: str = recipe.memory_format
         if recipe.freeze_norms:

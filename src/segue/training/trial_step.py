@@ -3,16 +3,17 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from segue.engines.choices import FORMATS
 from segue.machine.timing import wait
+from segue.models.base import as_segmentation_model
 from segue.recipes import Recipe
 from segue.training.losses import supervised_loss
 from segue.training.optimizers import freeze_norms, make_optimizer
@@ -40,9 +41,7 @@ class Step:
         self.optimizer = make_optimizer(recipe, self.network)
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0  # noise teaches nothing, and large rates would end in numbers that are not finite
-        self.supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(
-            self.network, "supervise", lambda x: {"main": self.network(x)}
-        )
+        self.supervise = as_segmentation_model(self.network).supervise
         if recipe.compile:
             self.supervise = torch.compile(self.supervise)
         with unseen(device):
