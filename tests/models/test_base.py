@@ -1,6 +1,5 @@
 """What every network in the table of models keeps. A new one joins by its lines in PARAMETERS, helpers and state_dict/."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from torch import nn
 from helpers.networks import NETWORKS, Options, every_network, images, small_model
 from segue import create_model, list_models
 from segue.models.base import as_segmentation_model
-from segue.recipes import get_recipe
 from segue.training.losses import supervised_loss
 
 # Learned parameters as the paper, or its authors' code, has them; where ours are fewer, the file argues why.
@@ -159,7 +157,6 @@ def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.eval()
     batch = {"mask": target, "edges": torch.zeros_like(target)}
-    recipe = replace(get_recipe("enet-camvid"), loss="mean")
     small = sum(p.numel() for p in model.parameters()) < 1e6
     slow = name == "deconvnet"  # whose batch norms over single values make it so
     steps, rate = (50, 5e-3) if slow else (40, 2e-3) if coarse else (40, 5e-3) if small else (20, 1e-3)
@@ -167,7 +164,7 @@ def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = supervised_loss(model.supervise(x), batch, recipe)
+        loss = supervised_loss(model.supervise(x), batch)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())

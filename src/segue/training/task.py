@@ -20,11 +20,10 @@ from segue.metrics import ConfusionMatrix
 from segue.models.base import as_segmentation_model
 from segue.recipes import Recipe
 from segue.training.class_weights import class_weights
-from segue.training.losses import supervised_loss
-from segue.training.optimizers import freeze_norms, learning_rate_share, make_optimizer
+from segue.training.optimizers import freeze_norms, learning_rate_share
 from segue.training.samples import fields_of, training_samples
 from segue.training.splits import Splits
-from segue.training.trial_step import faster_format, time_formats, to_format
+from segue.training.trial_step import faster_format, recipe_loss, recipe_optimizer, time_formats, to_format
 
 PICTURED = 4  # validation samples that are shown in TensorBoard
 
@@ -77,10 +76,17 @@ class Task(pl.LightningModule):
         return evaluation_loader(samples, self.recipe.workers)
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.recipe, self.network)
+        optimizer = recipe_optimizer(self.recipe, self.network)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(self.recipe, step, steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_share(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rate_share(self, step: int, steps: int) -> float:
+        recipe = self.recipe
+        return learning_rate_share(
+            step, steps, schedule=recipe.schedule, warmup=recipe.warmup, epochs=recipe.epochs,
+            step_epochs=recipe.step_epochs, step_factor=recipe.step_factor,
+        )  # fmt: skip
 
     def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
         # Dropout depends on these numbers alone, so a resumed run repeats it.
@@ -97,7 +103,7 @@ class Task(pl.LightningModule):
                 + (f" and in each of {self.recipe.accumulate} passes" if self.recipe.accumulate > 1 else "")
                 + f": {self.recipe.network} has a batch norm over one value of each image"
             ) from None
-        loss = supervised_loss(outputs, batch, self.recipe, self.class_weights)
+        loss = recipe_loss(self.recipe, outputs, batch, self.class_weights)
         if not torch.isfinite(loss):
             names = ", ".join(sample_name(self.splits.train, int(index)) for index in batch["index"])
             raise FloatingPointError(

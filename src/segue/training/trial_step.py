@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from segue.engines.choices import FORMATS
 from segue.machine.timing import wait
@@ -22,6 +22,17 @@ MemoryFormat = Literal["channels_first", "channels_last"]
 TRIED = 4  # images of the batch on which the memory formats are compared, at most
 GAIN = 1.1  # by which channels_last must be faster to be taken: what is nearly equal shall not be left to chance
 TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def recipe_loss(recipe: Recipe, outputs: dict[str, Tensor], batch: dict[str, Tensor], class_weights: Tensor | None) -> Tensor:
+    return supervised_loss(outputs, batch, class_weights, loss=recipe.loss, auxiliary=recipe.auxiliary, border=recipe.border)
+
+
+def recipe_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    return make_optimizer(
+        network, recipe.learning_rate, optimizer=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+        decay=recipe.decay, new_layers=recipe.new_layers, bias_rate=recipe.bias_rate,
+    )  # fmt: skip
 
 
 class Step:
@@ -38,7 +49,7 @@ class Step:
         self.network: Any = to_format(copy.deepcopy(network).train().to(device), memory_format)
         if recipe.freeze_norms:
             freeze_norms(self.network)
-        self.optimizer = make_optimizer(recipe, self.network)
+        self.optimizer = recipe_optimizer(recipe, self.network)
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0  # noise teaches nothing, and large rates would end in numbers that are not finite
         self.supervise = as_segmentation_model(self.network).supervise
@@ -60,7 +71,7 @@ class Step:
             kind = TYPES.get(self.recipe.precision)
             with torch.autocast(self.device.type, kind, enabled=kind is not None):
                 outputs = self.supervise(self.images)
-                loss = supervised_loss(outputs, self.batch, self.recipe, self.weights)
+                loss = recipe_loss(self.recipe, outputs, self.batch, self.weights)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad()
