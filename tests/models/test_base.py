@@ -1,6 +1,5 @@
 """What every network in the table of models keeps. A new one joins by its lines in PARAMETERS, helpers and state_dict/."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from torch import nn
 
 from helpers.networks import NETWORKS, Options, every_network, images, small_model
 from segue import create_model, list_models
-from segue.recipes import get_recipe
+from segue.models.base import as_segmentation_model
 from segue.training.losses import supervised_loss
 
 # Learned parameters as the paper, or its authors' code, has them; where ours are fewer, the file argues why.
@@ -172,7 +171,6 @@ def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
         if isinstance(module, nn.Dropout | nn.Dropout2d):
             module.eval()
     batch = {"mask": target, "edges": torch.zeros_like(target)}
-    recipe = replace(get_recipe("enet-camvid"), loss="mean")
     small = sum(p.numel() for p in model.parameters()) < 1e6
     slow = name == "deconvnet"  # whose batch norms over single values make it so
     steps, rate = (50, 5e-3) if slow else (40, 2e-3) if coarse else (40, 5e-3) if small else (20, 1e-3)
@@ -180,7 +178,7 @@ def test_it_learns_a_tiny_batch_by_heart(name: str, options: Options) -> None:
     losses = []
     for _ in range(steps):
         optimizer.zero_grad()
-        loss = supervised_loss(model.supervise(x), batch, recipe)
+        loss = supervised_loss(model.supervise(x), batch)
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -232,3 +230,34 @@ def test_enet_unpools_where_the_encoder_found_the_maxima() -> None:
     unpooled = model.up5(pooled, indices)
     assert torch.equal(unpooled[unpooled != 0].sort().values, pooled.flatten().sort().values)
     assert torch.equal(unpooled != 0, x == nn.functional.interpolate(pooled, scale_factor=2))
+
+
+def test_any_function_looks_like_a_network_of_segues() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+    class Own(nn.Module):
+        stride = 7  # a name of its own, which means something else
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.score = nn.Conv2d(3, 5, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.score(x.relu())
+
+    class Deep(Own):
+        def supervise(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"main": self(x), "half": self(x[..., ::2, ::2])}
+
+    x = torch.randn(1, 3, 8, 8)
+    for network in (function, Own(), Deep()):
+        seen = as_segmentation_model(network)
+        assert (seen.stride, seen.aligned, seen.min_size, seen.in_channels) == (1, False, 1, None)
+        seen.check_input(x)
+        assert torch.equal(seen.score(x), network(x))
+        assert torch.equal(seen.supervise(x)["main"], network(x))
+    assert list(as_segmentation_model(Own()).supervise(x)) == ["main"]
+    assert list(as_segmentation_model(Deep()).supervise(x)) == ["main", "half"]
+    model = small_model("enet", {})
+    assert as_segmentation_model(model) is model

@@ -1,14 +1,12 @@
 """The losses of the networks, each against its formula written out, one pixel after the other."""
 
 import math
-from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
-from segue.recipes import get_recipe
 from segue.training.border_weights import label_edges
 from segue.training.losses import (
     absolute_error,
@@ -121,13 +119,12 @@ def test_all_outputs_count_with_their_weights_at_their_own_sizes() -> None:
     logits, target = draw(5)
     edges = (target % 2).to(torch.uint8)
     outputs = {"main": logits, "half": logits[..., ::2, ::2], "border": logits[:, :1]}
-    recipe = replace(get_recipe("enet-camvid"), loss="mean", auxiliary=0.4, border=0.1)
     batch = {"mask": target, "edges": edges}
     half = resize_labels(target, torch.Size((3, 4)))
     assert torch.equal(half, target[:, 1::2, 1::2])  # the nearest to a centre between four is the lower right one
     plain = cross_entropy(logits.float(), target) + 0.4 * cross_entropy(outputs["half"].float(), half)
     plain += 0.1 * sigmoid_focal(logits[:, :1].float(), edges)
-    assert supervised_loss(outputs, batch, recipe).item() == pytest.approx(plain.item(), rel=1e-5)
+    assert supervised_loss(outputs, batch, auxiliary=0.4, border=0.1).item() == pytest.approx(plain.item(), rel=1e-5)
 
 
 def test_label_edges_lie_along_the_edges_between_classes() -> None:

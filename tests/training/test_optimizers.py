@@ -1,15 +1,14 @@
 """Which parameter learns how fast, and when."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
 
-from segue.recipes import Recipe
-from segue.training.optimizers import freeze_norms, learning_rate_share, make_optimizer, parameter_groups
+from segue.training.optimizers import freeze_norms, learning_rate_share, make_optimizer
 
-RECIPE = Recipe(network="enet", data="camvid", epochs=10, batch_size=1, learning_rate=0.1, optimizer="sgd", weight_decay=0.01)
+
+def sgd(network: nn.Module, **settings: object) -> torch.optim.Optimizer:
+    return make_optimizer(network, 0.1, optimizer="sgd", weight_decay=0.01, **settings)  # type: ignore[arg-type]
 
 
 class Net(nn.Module):
@@ -22,22 +21,21 @@ class Net(nn.Module):
         return [self.old]
 
 
-def settings(recipe: Recipe) -> dict[str, tuple[float, float]]:
+def found(**settings: object) -> dict[str, tuple[float, float]]:
     """{parameter: (learning rate, weight decay)} as the optimizer has them."""
     net = Net()
     names = {id(parameter): name for name, parameter in net.named_parameters()}
-    groups = make_optimizer(recipe, net).param_groups
+    groups = sgd(net, **settings).param_groups
     return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
 
 
-def test_every_parameter_learns_alike_unless_the_recipe_says_otherwise() -> None:
-    assert set(settings(RECIPE).values()) == {(0.1, 0.01)}
-    assert len(settings(RECIPE)) == 6
+def test_every_parameter_learns_alike_unless_told_otherwise() -> None:
+    assert set(found().values()) == {(0.1, 0.01)}
+    assert len(found()) == 6
 
 
 def test_new_layers_biases_and_norms() -> None:
-    found = settings(replace(RECIPE, new_layers=10, bias_rate=2, decay="weights"))
-    assert found == {
+    assert found(new_layers=10, bias_rate=2, decay="weights") == {
         "old.0.weight": (0.1, 0.01),
         "old.0.bias": (0.2, 0.0),
         "old.1.weight": (0.1, 0.0),
@@ -48,7 +46,7 @@ def test_new_layers_biases_and_norms() -> None:
 
 
 def test_a_network_without_a_trunk_has_no_new_layers() -> None:
-    groups = parameter_groups(replace(RECIPE, new_layers=10), nn.Conv2d(3, 2, 1))
+    groups = sgd(nn.Conv2d(3, 2, 1), new_layers=10).param_groups
     assert [group["lr"] for group in groups] == [0.1]
 
 
@@ -56,7 +54,7 @@ def test_frozen_norms_change_in_nothing() -> None:
     net = Net().train()
     freeze_norms(net)
     before = {name: tensor.clone() for name, tensor in net.old[1].state_dict().items()}
-    optimizer = make_optimizer(RECIPE, net)
+    optimizer = sgd(net)
     net.new(net.old(torch.rand(2, 3, 4, 4))).sum().backward()
     optimizer.step()
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.old[1].state_dict().items())
@@ -64,7 +62,7 @@ def test_frozen_norms_change_in_nothing() -> None:
 
 def test_norms_synchronised_over_devices_are_norms() -> None:
     net = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
-    (decayed, kept) = parameter_groups(replace(RECIPE, decay="weights"), net)
+    (decayed, kept) = sgd(net, decay="weights").param_groups
     assert [decayed["weight_decay"], kept["weight_decay"]] == [0.01, 0.0]
     assert len(kept["params"]) == 3
     freeze_norms(net)
@@ -73,11 +71,17 @@ def test_norms_synchronised_over_devices_are_norms() -> None:
 
 
 def test_the_rate_falls_in_steps() -> None:
-    recipe = replace(RECIPE, schedule="step", step_epochs=4, step_factor=0.1)
-    shares = [learning_rate_share(recipe, step, 100) for step in (0, 39, 40, 79, 80, 99)]
+    settings = {"schedule": "step", "epochs": 10, "step_epochs": 4, "step_factor": 0.1}
+    shares = [learning_rate_share(step, 100, **settings) for step in (0, 39, 40, 79, 80, 99)]
     assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 def test_the_rate_rises_evenly_over_the_warm_up() -> None:
-    recipe = replace(RECIPE, warmup=10)
-    assert [learning_rate_share(recipe, step, 100) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1, 1])
+    assert [learning_rate_share(step, 100, warmup=10) for step in (0, 4, 9, 10)] == pytest.approx([0.1, 0.5, 1, 1])
+
+
+def test_names_that_do_not_exist_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"optimizer \(='lion'\) must be 'sgd', 'adam' or 'adamw'"):
+        make_optimizer(Net(), 0.1, optimizer="lion")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"schedule \(='cosine'\) must be one of constant, poly, one_cycle, step"):
+        learning_rate_share(0, 1, schedule="cosine")  # type: ignore[arg-type]

@@ -12,7 +12,6 @@ from segue import create_dataset, create_model
 from segue import train as train_model
 from segue.cli.train import train
 from segue.recipes import Recipe
-from segue.training.optimizers import make_optimizer
 from segue.training.planning import Allocations, Plan, evaluate_image, peak_bytes, plan, plan_table
 from segue.training.trial_step import Step
 
@@ -80,7 +79,7 @@ def test_twice_the_images_take_about_twice_the_memory(camvid: Path, network: str
 def test_what_is_frozen_is_not_trained(camvid: Path) -> None:
     frozen = plan(tiny_recipe(camvid, batch_size=4, freeze_norms=True, epochs=1))
     assert frozen.trained < frozen.parameters
-    given = make_optimizer(frozen.recipe, Step(frozen.recipe, create_model("enet", 11), 11, 2, CPU).network).param_groups
+    given = Step(frozen.recipe, create_model("enet", 11), 11, 2, CPU).optimizer.param_groups
     assert frozen.trained == sum(parameter.numel() for group in given for parameter in group["params"])
 
 

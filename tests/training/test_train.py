@@ -3,6 +3,7 @@ import json
 import shutil
 import signal
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from helpers.commands import call, run_segue, start_segue
 from helpers.training import as_arguments, tiny_recipe, write_camvid
 from segue import Labels, Predictor, create_dataset, create_model, evaluate, load_checkpoint, save_checkpoint, train
 from segue.checkpoint import Card, load_stage
+from segue.data import DATASETS
 from segue.data.samples import DataError, Samples
 from segue.data.synthetic.streets import Streets
 from segue.recipes import RECIPES, Recipe, get_recipe
@@ -290,6 +292,54 @@ def test_the_encoder_is_trained_first_and_the_whole_starts_from_it(
     assert (first / "metrics.csv").read_text() == metrics
     again = load_file(run / "last" / "model.safetensors")
     assert all(torch.equal(tensor, again[name]) for name, tensor in result.items())
+
+
+def test_stages_open_check_count_and_decode_their_data_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FCN-8s is trained in three stages, of two epochs each here."""
+    done = Counter[tuple[str, str, int]]()
+    opened = []
+
+    class Counted(Samples):
+        labels = Streets("train", 1).labels
+
+        def __init__(self, root: str, split: str) -> None:
+            self.split, self.samples = split, Streets(split, 4, (32, 40))
+            opened.append(split)
+
+        def __len__(self) -> int:
+            return len(self.samples)
+
+        def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+            done["read", self.split, index] += 1
+            return self.samples[index]
+
+        def mask(self, index: int) -> np.ndarray:
+            done["counted", self.split, index] += 1
+            return self.samples.mask(index)
+
+        def check(self, index: int) -> None:
+            done["checked", self.split, index] += 1
+
+    monkeypatch.setitem(DATASETS, "counted", Counted)
+    monkeypatch.setattr("segue.data.batches.cache.probe", lambda samples: [100_000])  # else it reads some, to tell their size
+    for name in ("fcn32s-voc", "fcn16s-voc"):
+        monkeypatch.setitem(RECIPES, name, replace(get_recipe(name), epochs=2, class_weights="enet"))
+    recipe = replace(
+        get_recipe("fcn8s-voc"), data="counted", root="none", split="train", options={"width": 4}, classifier="", epochs=2,
+        batch_size=2, crop=(32, 32), workers=0, memory_format="channels_first", class_weights="enet", learning_rate=1e-9,
+    )  # fmt: skip
+    run = train(recipe, tmp_path / "run")
+    assert {len(rows(folder)) for folder in tmp_path.iterdir()} == {2}
+    assert len(list(tmp_path.iterdir())) == 3
+    assert load_checkpoint(run)[1].network == "fcn8s"
+    assert opened == ["train", "val"]
+    assert {(what, split): done[what, split, 2] for what, split, _ in done} == {
+        ("checked", "train"): 1,
+        ("checked", "val"): 1,
+        ("counted", "train"): 1,
+        ("read", "train"): 1,
+        ("read", "val"): 6,
+    }
 
 
 def test_what_does_not_fit_the_stage_before_is_found_before_it_is_trained(camvid: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from segue.models.base import SegmentationModel
+from segue.models.base import as_segmentation_model
 
 if TYPE_CHECKING:
     import onnx
@@ -37,7 +37,7 @@ class Score(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.network.score(x) if isinstance(self.network, SegmentationModel) else self.network(x)
+        return as_segmentation_model(self.network).score(x)
 
 
 def to_onnx(model: nn.Module, size: tuple[int, int] | None = None, in_channels: int = 3) -> "onnx.ModelProto":
@@ -65,19 +65,16 @@ def to_program(model: nn.Module, size: tuple[int, int] | None = None, in_channel
         raise ValueError(
             f"{type(model).__name__} is in training mode, in which it is no function of its image; call eval() first"
         )
-    if isinstance(model, SegmentationModel):
-        in_channels, step, plus = model.in_channels, model.stride, int(model.aligned)
-        smallest = model.min_size
-    else:
-        step, plus, smallest = 1, 0, 1
-    low = -(-max(smallest, EXAMPLE) // step) | 1
+    network = as_segmentation_model(model)
+    step, plus = network.stride, int(network.aligned)
+    low = -(-max(network.min_size, EXAMPLE) // step) | 1
     height, width = size or (step * low + plus, 3 * step * low + plus)  # no level of the network may be as wide as high
     shapes = None
     if size is None:
         k, m = (Dim(name, min=SMALLEST // step, max=LARGEST // step) for name in ("rows", "columns"))
         shapes = ({2: k, 3: m} if step + plus == 1 else {2: step * k + plus, 3: step * m + plus},)
     parameter = next(model.parameters(), torch.zeros(()))
-    example = torch.zeros(1, in_channels, height, width, device=parameter.device)
+    example = torch.zeros(1, network.in_channels or in_channels, height, width, device=parameter.device)
     with refused(model, size, "as a graph"), quiet():
         return torch.export.export(
             Score(model).eval(), (example,), dynamic_shapes=shapes, prefer_deferred_runtime_asserts_over_guards=True

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from segue.engines.choices import FORMATS, describe_case, recall, remember, size_class
 from segue.engines.folding import fold_batch_norms
 from segue.machine.timing import compare
-from segue.models.base import SegmentationModel
+from segue.models.base import SegmentationModel, as_segmentation_model
 
 WORTH = 2**16  # pixels, from which on the format is measured
 
@@ -36,7 +36,7 @@ class TorchEngine:
         if self.folded is None:
             self.folded = fold_batch_norms(self.model) if isinstance(self.model, SegmentationModel) else self.model
         x = x.contiguous(memory_format=FORMATS[memory_format])
-        return self.folded.score(x) if isinstance(self.folded, SegmentationModel) else self.folded(x)
+        return as_segmentation_model(self.folded).score(x)
 
     def choose_format(self, x: Tensor) -> str:
         if x.shape[0] * x.shape[-2] * x.shape[-1] < WORTH:

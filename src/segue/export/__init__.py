@@ -22,7 +22,7 @@ from segue.export.parity import Example, Parity, compare, drawn_examples, folder
 from segue.images import Raster
 from segue.images.files import WHITE
 from segue.inference import Predictor
-from segue.models.base import SegmentationModel, pad_to_multiple
+from segue.models.base import as_segmentation_model, pad_to_multiple
 
 __all__ = ["ExportError", "ExportedModel", "Parity", "export"]
 
@@ -137,8 +137,7 @@ def find_examples(
         return sample_examples(samples, card, kind), "labelled images"
     if images is not None:
         return folder_examples(Path(images), card.in_channels, kind), str(images)
-    smallest = network.min_size if isinstance(network, SegmentationModel) else 32
-    return drawn_examples(card, kind, smallest), "drawn streets"
+    return drawn_examples(card, kind, as_segmentation_model(network).min_size), "drawn streets"
 
 
 def calibration(folder: str | Path, card: Card, kind: str, say: Callable[[str], None]) -> list[Example]:
@@ -154,8 +153,5 @@ def calibration(folder: str | Path, card: Card, kind: str, say: Callable[[str], 
 def network_input(predictor: Predictor, image: Raster) -> NDArray[np.float32]:
     """What the network sees of an image, (1, C, H, W)."""
     with torch.inference_mode():
-        x = predictor.see(image)
-        network = predictor.network
-        if isinstance(network, SegmentationModel):
-            x = pad_to_multiple(x, network.stride, plus=int(network.aligned))
-        return x.cpu().numpy()
+        network = as_segmentation_model(predictor.network)
+        return pad_to_multiple(predictor.see(image), network.stride, plus=int(network.aligned)).cpu().numpy()

@@ -13,7 +13,7 @@ from torch import nn
 from segue.checkpoint import Card
 from segue.engines.conversion import OPSET, need
 from segue.images.files import WHITE
-from segue.models.base import SegmentationModel
+from segue.models.base import AnyNetwork, SegmentationModel, as_segmentation_model
 
 if TYPE_CHECKING:
     import onnx
@@ -44,17 +44,17 @@ def build_graph(network: "onnx.ModelProto", model: nn.Module, card: Card, kind: 
     if card.short_side:
         seen = working_size(graph, size, card.short_side)
         x = resize_image(graph, x, size, seen)
-    padded = padded_size(graph, model, seen)
+    layout = as_segmentation_model(model)
+    padded = padded_size(graph, layout, seen)
     if padded != seen:
         below = graph("Sub", padded, seen)
         x = graph("Pad", x, graph("Concat", ints(0, 0, 0, 0, 0, 0), below, axis=0), mode="edge")
     scores = graph.call(network, x)
-    aligned = isinstance(model, SegmentationModel) and model.aligned
     if card.short_side:
-        scores = interpolate(graph, scores, size, seen, padded, aligned)
+        scores = interpolate(graph, scores, size, seen, padded, layout.aligned)
     elif not gives_every_pixel(model, card.in_channels):
         target = graph("Concat", graph("Slice", graph("Shape", scores), ints(0), ints(2)), padded, axis=0)
-        mode = "align_corners" if aligned else "half_pixel"
+        mode = "align_corners" if layout.aligned else "half_pixel"
         scores = graph("Resize", scores, "", "", target, mode="linear", coordinate_transformation_mode=mode)
     labels = graph("Cast", graph("ArgMax", scores, axis=1, keepdims=0), to=onnx.TensorProto.UINT8)
     labels = graph("Slice", graph("Squeeze", labels, ints(0)), ints(0, 0), size)
@@ -121,10 +121,8 @@ def working_size(graph: Graph, size: str, short_side: int) -> str:
     return graph("Max", graph("Sub", rounded, down), ints(1))
 
 
-def padded_size(graph: Graph, model: nn.Module, size: str) -> str:
+def padded_size(graph: Graph, model: SegmentationModel | AnyNetwork, size: str) -> str:
     """The size to which segue.models.base.pad_to_multiple brings an image, of the network's smallest size at least."""
-    if not isinstance(model, SegmentationModel):
-        return size
     if model.min_size > 1:
         size = graph("Max", size, ints(model.min_size))
     if model.stride == 1:

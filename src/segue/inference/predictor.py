@@ -14,7 +14,7 @@ from segue.engines import create_engine
 from segue.images import Raster, find_fault, to_planes
 from segue.inference.upsampling import Taps, taps, upsample, upsample_argmax, upsample_confident
 from segue.labels import Confidence, Labels, Mask, Probabilities
-from segue.models.base import SegmentationModel, pad_to_multiple
+from segue.models.base import as_segmentation_model, pad_to_multiple
 
 """(H, W), the probability of the class that each pixel was given, 0 to 1."""
 
@@ -69,14 +69,13 @@ def score(
 
     A SegmentationModel gives them at its own resolution, by `engine` if there is one; any other network as it makes them.
     """
-    seen, aligned = x.shape[-2:], False
-    if isinstance(network, SegmentationModel):
-        network.check_input(x)
-        aligned = network.aligned
-        x = pad_to_multiple(x, network.stride, plus=int(aligned))
-        engine = engine or network.score
-    values = (engine or network)(x)
-    rows, columns = (taps(values.shape[dim], size[dim - 2], aligned, seen=seen[dim - 2], padded=x.shape[dim]) for dim in (2, 3))
+    model, seen = as_segmentation_model(network), x.shape[-2:]
+    model.check_input(x)
+    x = pad_to_multiple(x, model.stride, plus=int(model.aligned))
+    values = (engine or model.score)(x)
+    rows, columns = (
+        taps(values.shape[dim], size[dim - 2], model.aligned, seen=seen[dim - 2], padded=x.shape[dim]) for dim in (2, 3)
+    )
     return Scores(values, rows, columns)
 
 

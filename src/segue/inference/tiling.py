@@ -22,7 +22,7 @@ from segue.inference.predictor import Predictor
 from segue.inference.upsampling import Taps, taps, upsample_argmax
 from segue.labels import Mask
 from segue.machine.memory import peak_memory, return_freed_memory
-from segue.models.base import SegmentationModel, pad_to_multiple
+from segue.models.base import SegmentationModel, as_segmentation_model, pad_to_multiple
 
 PERIODS = (16, 32, 64)  # one of them is that of a network that names no stride
 MOST = 768  # pixels; a greater reach is not looked for, as tiles cannot afford it
@@ -64,9 +64,9 @@ def examine(network: Network, channels: int = 3, device: str | torch.device = "c
     """Find a network's traits, in evaluation mode, by running it on strips. ValueError if its scores fit no grid of tiles."""
     if isinstance(network, nn.Module) and network in KNOWN:
         return KNOWN[network]
-    run, stride, plus, least = network, PERIODS[-1], 0, 1
-    if isinstance(network, SegmentationModel):
-        run, stride, plus, least = network.score, network.stride, int(network.aligned), network.min_size
+    model = as_segmentation_model(network)
+    run, plus, least = model.score, int(model.aligned), model.min_size
+    stride = model.stride if isinstance(network, SegmentationModel) else PERIODS[-1]  # others do not tell theirs
     periods: tuple[int, ...] = (stride,) if 1 < stride < PERIODS[-1] else PERIODS
     small = max(2, -(-least // periods[-1])) * periods[-1]
     scores = run(torch.zeros(1, channels, small + plus, small + plus, device=device)).shape[-2] - plus
@@ -253,8 +253,7 @@ def measure(predictor: Predictor, traits: Traits, height: int, width: int) -> fl
 def tile_scores(predictor: Predictor, image: Raster, traits: Traits) -> Tensor:
     """The network's scores of a tile, (K, h, w)."""
     x = predictor.prepare(image, None)
-    if isinstance(predictor.network, SegmentationModel):
-        predictor.network.check_input(x)
+    as_segmentation_model(predictor.network).check_input(x)
     return predictor.engine(pad_to_multiple(x, traits.stride, plus=traits.plus))[0]
 
 

@@ -1,5 +1,7 @@
 """The contract that every network keeps, and the few blocks that several papers share."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -75,6 +77,28 @@ class SegmentationModel(nn.Module):
                 f"images are {x.shape[-2]} x {x.shape[-1]} pixels (height x width), but {type(self).__name__} takes "
                 f"{self.min_size} x {self.min_size} at least; enlarge them first"
             )
+
+
+class AnyNetwork:
+    """A function from images to logits of their size, such as a module of one's own, with what a SegmentationModel has beside it.
+
+    It holds the network and is none: what is saved, exported or brought to a device is the network itself.
+    """
+
+    stride, aligned, min_size = SegmentationModel.stride, SegmentationModel.aligned, SegmentationModel.min_size
+    in_channels = None  # it does not tell
+
+    def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
+        self.score = network
+        self.supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
+
+    def check_input(self, x: Tensor) -> None:
+        """Any input is left to the network to refuse."""
+
+
+def as_segmentation_model(network: Callable[[Tensor], Tensor]) -> SegmentationModel | AnyNetwork:
+    """The network itself if it is one of segue's; around any other what makes it look so."""
+    return network if isinstance(network, SegmentationModel) else AnyNetwork(network)
 
 
 def pad_to_multiple(x: Tensor, multiple: int, plus: int = 0) -> Tensor:

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segue.labels import IGNORE
-from segue.recipes.recipe import Recipe
 
 Counts = NDArray[np.int64]
 
@@ -77,11 +76,13 @@ def count_labels(samples: Any, num_classes: int, progress: Callable[[Iterable[in
     return LabelCounts.of(np.array(histograms), num_classes)
 
 
-def class_weights(
-    recipe: Recipe, samples: Any, num_classes: int, progress: Callable[[Iterable[int]], Iterable[int]] = iter
-) -> NDArray[np.float32] | None:
-    """The weights that the recipe wants, (K,), or None."""
-    if recipe.class_weights == "none":
-        return None
-    counts = count_labels(samples, num_classes, progress)
-    return enet_weights(counts, recipe.enet_c) if recipe.class_weights == "enet" else median_frequency_weights(counts)
+def class_weights(counts: LabelCounts, formula: Literal["median_frequency", "enet"], enet_c: float = 1.02) -> NDArray[np.float32]:
+    """The weights (K,) of the classes that were counted, by a formula's name.
+
+    median_frequency: see `median_frequency_weights`. enet: see `enet_weights`, whose c is `enet_c`.
+    """
+    if formula == "enet":
+        return enet_weights(counts, enet_c)
+    if formula == "median_frequency":
+        return median_frequency_weights(counts)
+    raise ValueError(f"formula (={formula!r}) must be 'median_frequency' or 'enet'")

@@ -1,40 +1,48 @@
 """Losses over logits (N, K, H, W) and label maps (N, H, W) of 0 to K-1, or 255 where a pixel does not count."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from segue.labels import IGNORE
-from segue.recipes import Recipe
 
 Reduction = Literal["mean", "sum", "weights"]
+Loss = Literal["mean", "sum", "weights", "ohem", "absolute"]
 
 
 def supervised_loss(
-    outputs: dict[str, Tensor], batch: dict[str, Tensor], recipe: Recipe, class_weights: Tensor | None = None
-) -> Tensor:
-    """The recipe's loss of all outputs of a network's `supervise`, main, auxiliary and borders, each with its weight.
+    outputs: dict[str, Tensor], batch: dict[str, Tensor], class_weights: Tensor | None = None, *,
+    loss: Loss = "mean", auxiliary: float = 1.0, border: float = 0.1,
+) -> Tensor:  # fmt: skip
+    """The loss of all outputs of a network's `supervise`, main, auxiliary and borders, each with its weight: a single number.
 
-    batch: mask (N, H, W); edges (N, H, W) where an output is a border; border_weights (N, H, W) where the recipe wants them.
-    The truth is resized to each output's size.
+    batch: mask (N, H, W); edges (N, H, W) where an output is a border, see `segue.training.border_weights.label_edges`;
+    border_weights (N, H, W), if cross entropy is to have them. The truth is resized to each output's size.
+    class_weights: (K,), or None for 1 each; "absolute" has none.
+    loss: mean, sum or weights, cross entropy divided as `cross_entropy` says; ohem, `online_hard_examples`; absolute,
+    `absolute_error`.
+    auxiliary: the weight of each auxiliary output, beside 1 of the main one.
+    border: the weight of each output that draws the borders of the classes, whose loss is `sigmoid_focal`.
     """
+    if loss not in get_args(Loss):
+        raise ValueError(f"loss (={loss!r}) must be one of {', '.join(get_args(Loss))}")
     total = torch.zeros((), device=batch["mask"].device)
     for name, logits in outputs.items():
         logits, size = logits.float(), logits.shape[-2:]
         if name.startswith("border"):
-            total = total + recipe.border * sigmoid_focal(logits, resize_labels(batch["edges"], size))
+            total = total + border * sigmoid_focal(logits, resize_labels(batch["edges"], size))
             continue
         target = resize_labels(batch["mask"], size)
-        if recipe.loss == "ohem":
-            loss = online_hard_examples(logits, target, class_weights)
-        elif recipe.loss == "absolute":
-            loss = absolute_error(logits, target)
+        if loss == "ohem":
+            own = online_hard_examples(logits, target, class_weights)
+        elif loss == "absolute":
+            own = absolute_error(logits, target)
         else:
-            loss = cross_entropy(logits, target, class_weights, recipe.loss, batch.get("border_weights"))
-        total = total + (1.0 if name == "main" else recipe.auxiliary) * loss
+            own = cross_entropy(logits, target, class_weights, loss, batch.get("border_weights"))
+        total = total + (1.0 if name == "main" else auxiliary) * own
     return total
 
 

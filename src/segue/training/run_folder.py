@@ -27,18 +27,20 @@ def load_recipe(run: str | Path) -> Recipe:
         raise ValueError(f"{path} is damaged: {error}") from None
 
 
-def finished_epochs(state: Path) -> int:
-    """How many epochs the run with this resume.ckpt has finished; ValueError if the file is damaged."""
+def finished_epochs(run: Path) -> int:
+    """How many epochs the run has finished; ValueError if its resume.ckpt, in which that stands, is damaged."""
+    state = run / "resume.ckpt"
+    if not state.exists():
+        return 0
     try:
         return int(torch.load(state, mmap=True, weights_only=True)["epoch"]) + 1
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{state} is damaged ({error}); begin a new run, with --init {state.parent / 'last'}") from None
+        raise ValueError(f"{state} is damaged ({error}); begin a new run, with --init {run / 'last'}") from None
 
 
 def is_finished(run: Path) -> bool:
     """Whether the run has trained all the epochs of its recipe."""
-    state = run / "resume.ckpt"
-    return state.exists() and finished_epochs(state) >= load_recipe(run).epochs
+    return finished_epochs(run) >= load_recipe(run).epochs
 
 
 def prepare_folder(out: Path, recipe: Recipe) -> None:

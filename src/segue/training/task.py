@@ -10,22 +10,20 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from rich.progress import track
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from segue.data.batches.cache import cached
 from segue.data.batches.loading import EvaluationSamples, evaluation_loader, sample_name, training_loader
-from segue.data.batches.transforms import Transform
 from segue.engines.choices import FORMATS
 from segue.images.pictures import Row
 from segue.inference import Normalize, label_maps, resize_image, working_size
-from segue.labels import Labels
 from segue.metrics import ConfusionMatrix
+from segue.models.base import as_segmentation_model
 from segue.recipes import Recipe
 from segue.training.class_weights import class_weights
-from segue.training.losses import supervised_loss
-from segue.training.optimizers import freeze_norms, learning_rate_share, make_optimizer
+from segue.training.optimizers import freeze_norms, learning_rate_share
 from segue.training.samples import fields_of, training_samples
-from segue.training.trial_step import faster_format, time_formats, to_format
+from segue.training.splits import Splits
+from segue.training.trial_step import faster_format, recipe_loss, recipe_optimizer, time_formats, to_format
 
 PICTURED = 4  # validation samples that are shown in TensorBoard
 
@@ -33,27 +31,25 @@ PICTURED = 4  # validation samples that are shown in TensorBoard
 class Task(pl.LightningModule):
     """A network with its recipe and its data, as Lightning wants them."""
 
-    def __init__(
-        self, recipe: Recipe, network: nn.Module, labels: Labels, train_data: Dataset[Any], val_data: Dataset[Any],
-        transform: Transform | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, recipe: Recipe, network: nn.Module, splits: Splits, first_epoch: int = 0) -> None:
         super().__init__()
-        self.recipe, self.network, self.labels = recipe, network, labels
-        self.train_data, self.val_data = train_data, val_data
-        self.transform_samples = transform
-        self.fields = fields_of(recipe, val_data[0])
+        self.recipe, self.network, self.splits, self.labels = recipe, network, splits, splits.labels
+        first = splits.val[0]
+        self.fields = fields_of(recipe, first)
         self.normalize = Normalize(recipe.mean, recipe.std)
         self.class_weights: Tensor | None
-        weights = class_weights(recipe, train_data, len(labels), progress("counting labels"))
+        weights = None
+        if recipe.class_weights != "none":
+            weights = class_weights(splits.label_counts, recipe.class_weights, recipe.enet_c)
         self.register_buffer("class_weights", None if weights is None else torch.from_numpy(weights), persistent=False)
-        supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(network, "supervise", lambda x: {"main": network(x)})
+        supervise = as_segmentation_model(network).supervise
         self.supervise = torch.compile(supervise) if recipe.compile else supervise
         self.format: str = recipe.memory_format
         if recipe.freeze_norms:
             freeze_norms(network)
-        self.first_epoch = 0
-        self.short_side = recipe.short_side or int(min(np.shape(val_data[0]["mask"])))  # at which images are predicted
-        self.matrix = ConfusionMatrix(labels.names)
+        self.first_epoch = first_epoch
+        self.short_side = recipe.short_side or int(min(np.shape(first["mask"])))  # at which images are predicted
+        self.matrix = ConfusionMatrix(splits.labels.names)
         self.pictured: list[Row] = []
 
     def setup(self, stage: str) -> None:
@@ -61,7 +57,7 @@ class Task(pl.LightningModule):
         if self.format == "auto":
             strategy, recipe = self.trainer.strategy, self.recipe
             chosen = "channels_first"  # with a transform of one's own, whose images may have any size
-            if self.trainer.is_global_zero and self.transform_samples is None:
+            if self.trainer.is_global_zero and self.splits.transform is None:
                 images = recipe.batch_size // recipe.accumulate // self.trainer.world_size
                 chosen = faster_format(time_formats(recipe, self.network, len(self.labels), images, strategy.root_device))
             self.format = strategy.broadcast(chosen)
@@ -69,21 +65,28 @@ class Task(pl.LightningModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         recipe, here = self.recipe, self.trainer.world_size // self.trainer.num_nodes
-        source = cached(self.train_data, recipe.cache, here, recipe.workers)
-        samples = training_samples(recipe, self.network, source, len(self.labels), self.fields, self.transform_samples)
+        source = self.splits.decoded(recipe.cache, here, recipe.workers)
+        samples = training_samples(recipe, self.network, source, len(self.labels), self.fields, self.splits.transform)
         share = self.trainer.global_rank, self.trainer.world_size
         return training_loader(samples, recipe.batch_size, recipe.workers, self.first_epoch, *share, recipe.accumulate)
 
     def val_dataloader(self) -> DataLoader[Any]:
         share = self.trainer.global_rank, self.trainer.world_size
-        samples = EvaluationSamples(self.val_data, len(self.labels), *share, self.fields)
+        samples = EvaluationSamples(self.splits.val, len(self.labels), *share, self.fields)
         return evaluation_loader(samples, self.recipe.workers)
 
     def configure_optimizers(self) -> Any:
-        optimizer = make_optimizer(self.recipe, self.network)
+        optimizer = recipe_optimizer(self.recipe, self.network)
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_share(self.recipe, step, steps))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate_share(step, steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def rate_share(self, step: int, steps: int) -> float:
+        recipe = self.recipe
+        return learning_rate_share(
+            step, steps, schedule=recipe.schedule, warmup=recipe.warmup, epochs=recipe.epochs,
+            step_epochs=recipe.step_epochs, step_factor=recipe.step_factor,
+        )  # fmt: skip
 
     def training_step(self, batch: dict[str, Tensor], number: int) -> Tensor:
         # Dropout depends on these numbers alone, so a resumed run repeats it.
@@ -100,9 +103,9 @@ class Task(pl.LightningModule):
                 + (f" and in each of {self.recipe.accumulate} passes" if self.recipe.accumulate > 1 else "")
                 + f": {self.recipe.network} has a batch norm over one value of each image"
             ) from None
-        loss = supervised_loss(outputs, batch, self.recipe, self.class_weights)
+        loss = recipe_loss(self.recipe, outputs, batch, self.class_weights)
         if not torch.isfinite(loss):
-            names = ", ".join(sample_name(self.train_data, int(index)) for index in batch["index"])
+            names = ", ".join(sample_name(self.splits.train, int(index)) for index in batch["index"])
             raise FloatingPointError(
                 f"the loss became {loss.item()} in epoch {self.current_epoch + 1} on the batch of {names}; look at these files, "
                 "or lower learning_rate"
@@ -123,7 +126,7 @@ class Task(pl.LightningModule):
         self.matrix.update(truth, prediction)
         if number < PICTURED:
             image = batch["image"][0].permute(1, 2, 0).cpu().numpy()
-            self.pictured.append(Row(image, truth[0], prediction[0], sample_name(self.val_data, int(batch["index"][0]))))
+            self.pictured.append(Row(image, truth[0], prediction[0], sample_name(self.splits.val, int(batch["index"][0]))))
 
     def on_train_epoch_start(self) -> None:
         if self.recipe.freeze_norms:  # also what Lightning put in training mode, or in place of the norms, in between
@@ -141,8 +144,12 @@ class Task(pl.LightningModule):
             self.log(name, score, prog_bar=name == "mean_iu", sync_dist=self.trainer.world_size > 1)
 
 
+def is_first_process() -> bool:
+    return not rank_zero_only.rank  # type: ignore[attr-defined]
+
+
 def progress(description: str) -> Callable[[Any], Any]:
     """A progress bar for a sequence, on the first process, gone when it is done."""
-    if rank_zero_only.rank:  # type: ignore[attr-defined]
+    if not is_first_process():
         return iter
     return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())

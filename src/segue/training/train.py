@@ -13,15 +13,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.loggers import TensorBoardLogger
-from pytorch_lightning.utilities import rank_zero_only
 from torch import nn
 from torch.utils.data import Dataset
 
 from segue.checkpoint import load_checkpoint, load_stage, read_card
-from segue.data import create_dataset
 from segue.data.batches.transforms import Transform
 from segue.data.samples import DataError
-from segue.doctor import quick_check
 from segue.labels import Labels
 from segue.machine.memory import keep_freed_memory
 from segue.models import create_model
@@ -30,7 +27,8 @@ from segue.recipes import Recipe, get_recipe
 from segue.training.callbacks import KeepRun
 from segue.training.checks import check_fit
 from segue.training.run_folder import finished_epochs, is_finished, load_recipe, prepare_folder, training_record
-from segue.training.task import Task, progress
+from segue.training.splits import Splits
+from segue.training.task import Task, is_first_process, progress
 from segue.training.trial_step import float32_products
 
 # What a recipe shares with the one that is trained before it.
@@ -68,63 +66,62 @@ def train(
     """
     out = Path(out)
     quiet_lightning()
-    data = {"train_data": train_data, "val_data": val_data, "labels": labels, "transform": transform}
-    state = out / "resume.ckpt"
-    resume_epoch = finished_epochs(state) if resume and state.exists() else 0
-    staged = bool(recipe.before) and not recipe.init and model is None and not resume_epoch
-    if staged and max(devices, nodes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
-        raise ValueError(
-            f'the recipe begins with "{recipe.before}"; on several devices, train that first, then this: --init ITS_FOLDER'
-        )
-    train_data = train_data if train_data is not None else create_dataset(recipe.data, recipe.root, recipe.split)
-    val_data = val_data if val_data is not None else create_dataset(recipe.data, recipe.root, "val")
-    labels = labels or getattr(train_data, "labels", None)
-    if labels is None:
-        raise ValueError("the training data have no attribute `labels`; pass labels=Labels.from_names([...])")
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
-        quick_check(train_data, val_data, progress)
+    done = finished_epochs(out) if resume else 0
+    if is_staged(recipe, model, done):
+        check_single_device(recipe, devices, nodes)
+    splits = Splits(recipe, train_data, val_data, labels, transform, progress)
+    if is_first_process():
+        splits.check()
     if not torch.cuda.is_available():
         keep_freed_memory()
-    torch.manual_seed(recipe.seed)  # of the first weights
-    network = model if model is not None else create_model(recipe.network, len(labels), len(recipe.mean), **recipe.options)
-    check_fit(recipe, network, train_data)
+    return train_stage(recipe, out, splits, model=model, devices=devices, nodes=nodes, resume=resume, done=done)
+
+
+def train_stage(
+    recipe: Recipe, out: Path, splits: Splits, *, model: nn.Module | None = None, devices: int = 0, nodes: int = 0,
+    resume: bool = False, done: int = 0,
+) -> Path:  # fmt: skip
+    """Train as `train` does, on data that are checked, after the recipe before this one. done: epochs that `out` has finished."""
+    network = build_network(recipe, model, splits)
+    staged = is_staged(recipe, model, done)
     if staged:
-        recipe = train_before(recipe, len(labels), out, resume, data)
-    record = training_record(recipe)
-    if resume_epoch:
-        record |= {key: value for key, value in read_card(out / "last")[0].training.items() if key == "started_from"}
-    elif recipe.init:
-        initial, card = load_checkpoint(recipe.init)
-        load_stage(network, initial.state_dict(), recipe.init)
-        record["started_from"] = card.training
-    elif recipe.classifier:
-        load_classifier(network, recipe.classifier)
-    network.train()
-    task = Task(recipe, network, labels, train_data, val_data, transform)
+        recipe = train_before(recipe, out, splits, resume)
+    record = training_record(recipe) | choose_weights(recipe, network, out, done)
+    task = Task(recipe, network.train(), splits, first_epoch=done)
     trainer = make_trainer(recipe, KeepRun(out, recipe, record, own_module=model is not None), devices, nodes)
-    if len(val_data) < trainer.world_size:  # type: ignore[arg-type]
-        raise DataError(
-            f"the validation split has fewer samples than there are devices ({trainer.world_size}); use fewer devices"
-        )
-    if rank_zero_only.rank == 0 and not resume and not staged:  # type: ignore[attr-defined]
-        prepare_folder(out, recipe)
-    task.first_epoch = resume_epoch
+    check_share(splits, trainer)
     if resume and recipe.memory_format == "auto":
         task.format = load_recipe(out).memory_format
-    if resume_epoch >= recipe.epochs:
+    if is_first_process() and not resume and not staged:
+        prepare_folder(out, recipe)
+    if done < recipe.epochs:
+        fit(trainer, task, out, done)
+    else:
         print(f"{out} is finished: it has all of its {recipe.epochs} epochs; for more, begin a run from it: --init {out}")
-        return out
-    try:
-        with float32_products(recipe.tf32):
-            trainer.fit(task, ckpt_path=str(state) if resume_epoch else None)
-    except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        print(f"stopped; go on with: segue train --resume {out}", flush=True)
-        raise KeyboardInterrupt from None
     return out
 
 
-def train_before(recipe: Recipe, num_classes: int, out: Path, resume: bool, data: dict[str, Any]) -> Recipe:
+def is_staged(recipe: Recipe, model: nn.Module | None, done: int) -> bool:
+    """Whether another recipe is trained before this one."""
+    return bool(recipe.before) and not recipe.init and model is None and not done
+
+
+def check_single_device(recipe: Recipe, devices: int, nodes: int) -> None:
+    if max(devices, nodes, int(os.environ.get("WORLD_SIZE", 1))) > 1:
+        raise ValueError(
+            f'the recipe begins with "{recipe.before}"; on several devices, train that first, then this: --init ITS_FOLDER'
+        )
+
+
+def build_network(recipe: Recipe, model: nn.Module | None, splits: Splits) -> nn.Module:
+    """The recipe's network, or the module in its place; ValueError if it does not fit the data, the recipe and this machine."""
+    torch.manual_seed(recipe.seed)  # of the first weights
+    network = model if model is not None else create_model(recipe.network, len(splits.labels), len(recipe.mean), **recipe.options)
+    check_fit(recipe, network, splits.train)
+    return network
+
+
+def train_before(recipe: Recipe, out: Path, splits: Splits, resume: bool) -> Recipe:
     """Train the recipe before this one in a folder beside `out`, go on with it, or find it done.
 
     Gives this recipe, starting from there. All that can be found wrong is found before.
@@ -133,7 +130,7 @@ def train_before(recipe: Recipe, num_classes: int, out: Path, resume: bool, data
     shared = {name: getattr(recipe, name) for name in SHARED}
     first = replace(first, **shared, options={**recipe.options, **first.options})
     with torch.device("meta"):
-        stages = [create_model(stage.network, num_classes, len(recipe.mean), **stage.options) for stage in (first, recipe)]
+        stages = [create_model(stage.network, len(splits.labels), len(recipe.mean), **stage.options) for stage in (first, recipe)]
     load_stage(stages[1], stages[0].state_dict(), recipe.before)
     if not resume:
         prepare_folder(out, recipe)
@@ -141,13 +138,26 @@ def train_before(recipe: Recipe, num_classes: int, out: Path, resume: bool, data
     print(f"first {recipe.before}, in {folder}", flush=True)
     try:
         if not (folder / "recipe.json").exists():
-            train(first, folder, **data)
+            train_stage(first, folder, splits)
         elif not is_finished(folder):
-            train(load_recipe(folder), folder, resume=True, **data)
+            train_stage(load_recipe(folder), folder, splits, resume=True, done=finished_epochs(folder))
     except KeyboardInterrupt:
         print(f"and with all that follows: segue train --resume {out}", flush=True)
         raise
     return replace(recipe, init=str(folder))
+
+
+def choose_weights(recipe: Recipe, network: nn.Module, out: Path, done: int) -> dict[str, Any]:
+    """Give the network the weights that it starts from, if it is to have any; gives what the run's record tells of them."""
+    if done:  # and the weights come from resume.ckpt
+        return {key: value for key, value in read_card(out / "last")[0].training.items() if key == "started_from"}
+    if recipe.init:
+        initial, card = load_checkpoint(recipe.init)
+        load_stage(network, initial.state_dict(), recipe.init)
+        return {"started_from": card.training}
+    if recipe.classifier:
+        load_classifier(network, recipe.classifier)
+    return {}
 
 
 def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> pl.Trainer:
@@ -173,6 +183,24 @@ def make_trainer(recipe: Recipe, keeper: KeepRun, devices: int, nodes: int) -> p
         use_distributed_sampler=False,  # EpochSampler and EvaluationSamples do it, and repeat no sample
         log_every_n_steps=10,
     )
+
+
+def check_share(splits: Splits, trainer: pl.Trainer) -> None:
+    if len(splits.val) < trainer.world_size:  # type: ignore[arg-type]
+        raise DataError(
+            f"the validation split has fewer samples than there are devices ({trainer.world_size}); use fewer devices"
+        )
+
+
+def fit(trainer: pl.Trainer, task: Task, out: Path, done: int) -> None:
+    """Train to the end, from the beginning or from where `out` stands; Ctrl-C is told how to go on."""
+    try:
+        with float32_products(task.recipe.tf32):
+            trainer.fit(task, ckpt_path=str(out / "resume.ckpt") if done else None)
+    except SystemExit:  # Lightning's answer to Ctrl-C, which it ignores from then on
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print(f"stopped; go on with: segue train --resume {out}", flush=True)
+        raise KeyboardInterrupt from None
 
 
 def quiet_lightning() -> None:

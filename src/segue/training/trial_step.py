@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from segue.engines.choices import FORMATS
 from segue.machine.timing import wait
+from segue.models.base import as_segmentation_model
 from segue.recipes import Recipe
 from segue.training.losses import supervised_loss
 from segue.training.optimizers import freeze_norms, make_optimizer
@@ -21,6 +22,17 @@ MemoryFormat = Literal["channels_first", "channels_last"]
 TRIED = 4  # images of the batch on which the memory formats are compared, at most
 GAIN = 1.1  # by which channels_last must be faster to be taken: what is nearly equal shall not be left to chance
 TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+def recipe_loss(recipe: Recipe, outputs: dict[str, Tensor], batch: dict[str, Tensor], class_weights: Tensor | None) -> Tensor:
+    return supervised_loss(outputs, batch, class_weights, loss=recipe.loss, auxiliary=recipe.auxiliary, border=recipe.border)
+
+
+def recipe_optimizer(recipe: Recipe, network: nn.Module) -> torch.optim.Optimizer:
+    return make_optimizer(
+        network, recipe.learning_rate, optimizer=recipe.optimizer, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+        decay=recipe.decay, new_layers=recipe.new_layers, bias_rate=recipe.bias_rate,
+    )  # fmt: skip
 
 
 class Step:
@@ -37,12 +49,10 @@ class Step:
         self.network: Any = to_format(copy.deepcopy(network).train().to(device), memory_format)
         if recipe.freeze_norms:
             freeze_norms(self.network)
-        self.optimizer = make_optimizer(recipe, self.network)
+        self.optimizer = recipe_optimizer(recipe, self.network)
         for group in self.optimizer.param_groups:
             group["lr"] = 0.0  # noise teaches nothing, and large rates would end in numbers that are not finite
-        self.supervise: Callable[[Tensor], dict[str, Tensor]] = getattr(
-            self.network, "supervise", lambda x: {"main": self.network(x)}
-        )
+        self.supervise = as_segmentation_model(self.network).supervise
         if recipe.compile:
             self.supervise = torch.compile(self.supervise)
         with unseen(device):
@@ -61,7 +71,7 @@ class Step:
             kind = TYPES.get(self.recipe.precision)
             with torch.autocast(self.device.type, kind, enabled=kind is not None):
                 outputs = self.supervise(self.images)
-                loss = supervised_loss(outputs, self.batch, self.recipe, self.weights)
+                loss = recipe_loss(self.recipe, outputs, self.batch, self.weights)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
             self.optimizer.zero_grad()
