@@ -13,12 +13,12 @@ import scipy.io
 import torch
 from numpy.typing import NDArray
 
-from segue.cli.evaluate import files_of
 from segue.data import create_dataset
 from segue.data.samples import DataError
 from segue.data.sunrgbd import SunRgbd, in_val
 from segue.doctor import quick_check
 from segue.evaluation import evaluate
+from segue.evaluation.resume import files_of
 from segue.inference import Predictor
 
 SIZE = (12, 16)
