@@ -19,8 +19,8 @@ def evaluate(args: Sequence[str]) -> None:
 
         On several devices: torchrun --nproc-per-node 4 -m segue evaluate ...
 
-        Stopped, the same command goes on. It begins anew under torchrun, with --report, with a checkpoint that comes with segue,
-        on data with scores of their own (cityscapes, em, nuclei, cells), and if files of the data or the checkpoint have changed.
+        Stopped, the same command goes on. It begins anew under torchrun, with --report, on data with scores of their own
+        (cityscapes, em, nuclei, cells), and if files of the data or the checkpoint have changed.
 
         Label maps of any program are scored likewise, by naming their folder in place of a checkpoint: one PNG of one channel of
         8 bits for each image, of the image's name; in cityscapes, of a name that begins with its city, sequence and frame.
