@@ -96,6 +96,11 @@ def load_checkpoint(path: str | Path, model: nn.Module | None = None) -> tuple[n
         raise ValueError(
             f"{path} is no checkpoint: that is a folder with model.json and model.safetensors, such as best/ in a run's folder"
         )
+    return read_checkpoint(folder, model)
+
+
+def read_checkpoint(folder: Path, model: nn.Module | None = None) -> tuple[nn.Module, Card]:
+    """As `load_checkpoint`, of the folder that `find_checkpoint` found."""
     card, sha256 = read_card(folder)
     try:
         data = (folder / "model.safetensors").read_bytes()

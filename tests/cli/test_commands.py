@@ -217,7 +217,7 @@ def test_all_is_written_before_anything_is_printed(
     def gone(*given: object) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr(sys.modules["segue.cli.evaluate"], "print_table", gone)
+    monkeypatch.setattr("segue.cli.console.print_table", gone)
     folders = "--out", tmp_path / "out", "--report", tmp_path / "page"
     assert call(monkeypatch, "evaluate", checkpoint, "camvid", "--root", camvid, *folders) == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.json", "README.md", "sheet.jpg", "images.npz"}

@@ -203,7 +203,8 @@ CARD = Card("enet", CITYSCAPES, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
 @pytest.fixture
 def reader(monkeypatch: pytest.MonkeyPatch) -> Predictor:
-    monkeypatch.setattr("segue.checkpoint.load_checkpoint", lambda path: (Reader().eval(), CARD))
+    for read in ("segue.checkpoint.load_checkpoint", "segue.evaluation.run.read_checkpoint"):
+        monkeypatch.setattr(read, lambda path: (Reader().eval(), CARD))
     return Predictor.of(Reader(), CARD, "cpu")
 
 

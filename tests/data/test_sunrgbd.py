@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from helpers.extras import needed
 from helpers.pictures import save
-from segue.cli.evaluate import files_of
 from segue.data import create_dataset
 from segue.data.samples import DataError
 from segue.data.sunrgbd import SunRgbd, in_val
 from segue.doctor import quick_check
 from segue.evaluation import evaluate
+from segue.evaluation.resume import files_of
 from segue.inference import Predictor
 
 h5py, savemat = needed("h5py"), needed("scipy.io").savemat

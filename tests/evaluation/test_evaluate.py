@@ -1,23 +1,27 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import pytest
 
+import segue.checkpoint
 from helpers.commands import call, start_segue
 from helpers.training import write_camvid
 from segue import ConfusionMatrix, Labels, Predictor, create_dataset, create_model, evaluate, save_checkpoint
 from segue.checkpoint import Card
+from segue.data import DATASETS
 from segue.data.camvid import CAMVID
 from segue.data.samples import Samples
-from segue.evaluation import create_scorers, evaluate_images, record
+from segue.data.synthetic.cells import Cells
+from segue.evaluation import Evaluation, create_scorers, evaluate_and_record, evaluate_images, run
 from segue.evaluation.loop import SCORERS, predict_sample
 from segue.metrics import ImageMatrices
 
@@ -235,13 +239,22 @@ def test_two_processes_of_torchrun_score_as_one(
     assert several.returncode == 0, several.stderr
     assert several.stdout.count("mean of the classes") == 1
     assert call(monkeypatch, *args, "--out", tmp_path / "one", "--report", tmp_path / "page1") == 0
-    assert (tmp_path / "one/images.npz").read_bytes() == (tmp_path / "two/images.npz").read_bytes()
+    for name in ("images.npz", "sheet.jpg"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     one, two = (json.loads((tmp_path / name / "scores.json").read_text()) for name in ("one", "two"))
     assert (one["images"], one["processes"], two["processes"]) == (5, 1, 2)
     assert one["confusion"] == two["confusion"]
     for title, scores in one["scorers"].items():
         assert two["scorers"][title] == pytest.approx(scores, nan_ok=True)
     assert one["scorers"]
+    assert pictured_in(tmp_path / "page1") == pictured_in(tmp_path / "page2") == [f"{number:03}.png" for number in range(5)]
+
+
+def pictured_in(page: Path) -> list[str]:
+    """The images of a page of errors."""
+    found = re.search(r'id="data">(.*?)</script>', (page / "index.html").read_text())
+    assert found
+    return sorted(image["name"] for image in json.loads(found[1])["images"])
 
 
 @pytest.mark.slow
@@ -294,7 +307,7 @@ def test_a_stopped_evaluation_goes_on(
         patch.setattr("segue.evaluation.loop.predict_sample", counted)
         assert call(patch, *args) == 0
     assert len(predicted) == 3
-    assert record.predict_sample is predict
+    assert run.predict_sample is predict  # by which the two of before are pictured
     assert "going on after 2 images" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["resumed_after"] == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.json", "README.md", "sheet.jpg", "images.npz"}
@@ -367,7 +380,7 @@ def test_what_is_counted_outlives_a_record_that_cannot_be_written(
 
     args = "evaluate", checkpoint, "camvid", "--root", camvid, "--out", tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(record, "write_record", fails)
+        patch.setattr(run, "write_record", fails)
         assert call(patch, *args) == 2
     assert call(monkeypatch, *args) == 0
     assert "going on after 5 images" in capsys.readouterr().out
@@ -388,3 +401,71 @@ def test_every_scorer_of_the_table_can_be_made() -> None:
     assert create_scorers("streets", create_dataset("streets", split="val")) == []
     (scorer,) = create_scorers("cells", create_dataset("cells", split="val"))
     assert scorer.title
+
+
+# ---- the same from Python
+
+
+def test_a_stopped_evaluation_goes_on_in_python(checkpoint: Path, camvid: Path, tmp_path: Path) -> None:
+    def stopped_at_the_third(indices: Iterable[int]) -> Iterator[int]:
+        for count, index in enumerate(indices):
+            if count == 2:
+                raise KeyboardInterrupt
+            yield index
+
+    out, told = tmp_path / "out", []
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_and_record(checkpoint, "camvid", camvid, out=out, progress=stopped_at_the_third, say=told.append)
+    evaluation = evaluate_and_record(checkpoint, "camvid", camvid, out=out, say=told.append)
+    assert told == ["2 of 5 images are scored; the same command goes on from there", "going on after 2 images"]
+    whole = evaluate_and_record(checkpoint, "camvid", camvid, out=tmp_path / "whole")
+    assert isinstance(evaluation, Evaluation)
+    assert isinstance(whole, Evaluation)
+    assert evaluation.title == "enet on camvid val, 5 images"
+    assert equal(evaluation.images, whole.images)
+    assert evaluation.matrix.scores() == pytest.approx(whole.matrix.scores(), nan_ok=True)
+    assert evaluation.written == {"scores": out / "scores.json", "picture": out / "sheet.jpg"}
+    assert (out / "sheet.jpg").read_bytes() == (tmp_path / "whole" / "sheet.jpg").read_bytes()
+    assert {path.name for path in out.iterdir()} == {"scores.json", "README.md", "sheet.jpg", "images.npz"}
+
+
+def test_label_maps_are_recorded_in_python(camvid: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(camvid / "valannot", tmp_path / "maps")
+    evaluation = evaluate_and_record(tmp_path / "maps", "camvid", camvid)
+    assert isinstance(evaluation, Evaluation)
+    assert evaluation.matrix.mean_iu == 1
+    assert evaluation.written["scores"] == tmp_path / "maps" / "report" / "camvid-val" / "scores.json"
+    assert capsys.readouterr().out == ""
+
+
+def test_each_image_is_predicted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For scores, contact sheet, picture of objects and page of errors together; and the checkpoint is looked for once."""
+    save_checkpoint(
+        tmp_path / "unet", create_model("unet", 2, 1, width=4), Card("unet", Cells.labels, 1, {"width": 4}, (0.5,), (0.5,))
+    )
+    monkeypatch.setitem(DATASETS, "cells", lambda split: Cells(split, count=9, size=(40, 56)))
+    look, find, seen, searches = Predictor.look, run.find_checkpoint, [], []
+    monkeypatch.setattr(Predictor, "look", lambda *given: seen.append(given) or look(*given))
+    for module in (run, segue.checkpoint):
+        monkeypatch.setattr(module, "find_checkpoint", lambda path: searches.append(path) or find(path))
+    evaluation = evaluate_and_record(tmp_path / "unet", "cells", out=tmp_path / "out", report=tmp_path / "page")
+    assert isinstance(evaluation, Evaluation)
+    assert len(evaluation.images) == len(seen) == 9
+    assert searches == [tmp_path / "unet"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"sheet.jpg", "objects.jpg"}
+    assert evaluation.written["report"] == tmp_path / "page" / "index.html"
+
+
+def test_anything_that_labels_images_is_scored_but_for_what_it_does_not_say() -> None:
+    class Plain:
+        labels, channels = LABELS, 1
+
+        def __call__(self, image: Any, depth: Any = None) -> Any:
+            return predictor()(image)
+
+    class Sure(Counter):
+        needs_confidence = True
+
+    assert equal(evaluate_images(Plain(), Noise(3)), evaluate_images(predictor(), Noise(3)))
+    with pytest.raises(ValueError, match="images seen asks how likely each pixel's class is, which Plain does not say"):
+        evaluate_images(Plain(), Noise(3), scorers=[Sure(Noise(3))])

@@ -7,7 +7,7 @@ from network_pages.results import chance, write_results
 from segue import Labels, Predictor, create_model, evaluate
 from segue.checkpoint import Card
 from segue.data.synthetic.streets import STREETS, Streets
-from segue.evaluation.record import markdown_table, write_record
+from segue.evaluation.record import evenly, markdown_table, write_record
 from segue.images.pictures import Row, contact_sheet, error_map, overlay
 from segue.machine.provenance import describe_machine
 from segue.metrics import ConfusionMatrix
@@ -68,9 +68,10 @@ def test_the_table_has_a_row_for_every_record_on_drawn_data(tmp_path: Path) -> N
     card = Card("enet", STREETS, training=training)
     samples = Streets("test", count=1, size=(32, 40))
     matrix = evaluate(predictor, samples)
+    pictured = {index: predictor(samples[index]["image"]) for index in evenly(samples)}
     for name, data in (("a", "streets"), ("b", "camvid")):
         told = {"data": data, "split": "test", "command": "segue evaluate", "seconds": 1, **describe_machine()}
-        write_record(tmp_path / name, matrix, predictor, samples, card, told)
+        write_record(tmp_path / name, matrix, pictured, samples, card, told)
     write_results(tmp_path)
     (row,) = [line for line in (tmp_path / "drawn.md").read_text().splitlines() if line.startswith("| [")]
     assert row.startswith(f"| [enet](a/README.md) | `segue train a` | {matrix.mean_iu:.3f} |")

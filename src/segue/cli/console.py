@@ -2,7 +2,10 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from segue.evaluation import Evaluation
 
 
 def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None:
@@ -20,6 +23,21 @@ def print_table(rows: Sequence[Sequence[str]], title: str | None = None) -> None
     if title:
         print(title)
     Console().print(table)
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """Its scores, and the files that have them."""
+    from segue.evaluation.record import score_table
+
+    print_table(score_table(evaluation.matrix), f"{evaluation.title}, percent")
+    for scorer in evaluation.scorers:
+        print_table(scorer.table(), scorer.title)
+    print("\n".join(f"{what}: {path}" for what, path in evaluation.written.items()))
+
+
+def say(line: str) -> None:
+    """Print it at once, also where the output is no terminal."""
+    print(line, flush=True)
 
 
 def progress(description: str) -> Callable[[Any], Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from segue.cli.evaluate import score
+from segue.cli.console import print_evaluation, progress, say
 
 
 def demo(args: Sequence[str]) -> None:
@@ -16,12 +16,15 @@ def demo(args: Sequence[str]) -> None:
         Args:
             out: A new folder for the run; by default runs/demo, or runs/demo-2 and so on.
         """
+        from segue.evaluation import evaluate_and_record
         from segue.recipes import get_recipe
         from segue.training.train import train
 
         names = ["demo", *(f"demo-{n}" for n in range(2, 10_000))]
         run = out or next(Path("runs", name) for name in names if not Path("runs", name).exists())
         train(get_recipe("enet-streets"), run)
-        score(str(run / "last"), "streets", "", "test", None)
+        evaluation = evaluate_and_record(run / "last", "streets", split="test", progress=progress("scoring"), say=say)
+        if evaluation:
+            print_evaluation(evaluation)
 
     tyro.cli(command, args=args, prog="segue demo")

@@ -5,16 +5,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from segue.data.samples import Sample, Samples
 from segue.evaluation.label_maps import LabelMaps
+from segue.images import Raster
 from segue.images.fast_decoding import compiled_unfilter
 from segue.images.relabel import compiled_rename
-from segue.inference import Predictor
-from segue.labels import Confidence, Mask
+from segue.labels import Confidence, Labels, Mask
 from segue.machine.threads import ordered
 from segue.metrics import ConfusionMatrix, ImageMatrices
 from segue.metrics.confusion import compiled_count
@@ -26,6 +28,29 @@ SCORERS = {
     "nuclei": "segue.metrics.instances:InstanceScorer",
 }
 """By what a data set is judged beside the confusion matrix, imported when it is needed."""
+
+
+class Labeller(Protocol):
+    """What is scored: a Predictor, an ExportedModel, or whatever else labels images."""
+
+    @property
+    def labels(self) -> Labels:
+        """Its classes."""
+
+    @property
+    def channels(self) -> int:
+        """What it takes: the channels of the image, and one more for depth where it uses that."""
+
+    def __call__(self, image: Raster, depth: NDArray[np.float32] | None = None, /) -> Mask:
+        """The class number of each pixel, uint8 (H, W), of an image (H, W, C), and depth (H, W) in metres if it is used."""
+
+
+@runtime_checkable
+class ConfidentLabeller(Labeller, Protocol):
+    """One that also says how likely it is right, which some scorers ask; a Predictor does."""
+
+    def with_confidence(self, image: Raster, depth: NDArray[np.float32] | None = None, /) -> tuple[Mask, Confidence]:
+        """The class number of each pixel, as by a call, and its probability."""
 
 
 class Scorer(Protocol):
@@ -59,7 +84,7 @@ def create_scorers(data: str, samples: Samples) -> list[Scorer]:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Labeller,
     samples: Samples,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     scorers: Sequence[Scorer] = (),
@@ -72,7 +97,7 @@ def evaluate(
 
 
 def evaluate_images(
-    predictor: Predictor,
+    predictor: Labeller,
     samples: Samples,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
     scorers: Sequence[Scorer] = (),
@@ -87,14 +112,31 @@ def evaluate_images(
     share: (number, count) of a process among several, which scores every `count`-th image from its number on. Added up, the
     matrices of all have each image once, whatever the remainder.
     """
-    check_labels(predictor, samples)
     images = ImageMatrices(predictor.labels.names) if into is None else into
+    for _ in count_images(predictor, samples, images, progress, scorers, root, share):
+        pass
+    return images
+
+
+def count_images(
+    predictor: Labeller,
+    samples: Samples,
+    images: ImageMatrices,
+    progress: Callable[[Iterable[int]], Iterable[int]],
+    scorers: Sequence[Scorer],
+    root: str | Path,
+    share: tuple[int, int],
+) -> Iterator[tuple[int, Mask]]:
+    """Go through the samples as `evaluate_images` says; gives the number of each and its label map, once it is counted."""
+    check_labels(predictor, samples)
     names = image_names(samples, root)
     passed_over = [name for name in names if name in images]
     if passed_over and scorers:
         raise ValueError(f"{passed_over[0]} is counted already, and {scorers[0].title} could not see it; begin without `into`")
-    indices = [index for index in range(share[0], len(samples), share[1]) if names[index] not in images]
     needs_confidence = any(scorer.needs_confidence for scorer in scorers)
+    if not isinstance(predictor, ConfidentLabeller):
+        reject_blind(scorers, f"{type(predictor).__name__} does")
+    indices = [index for index in range(share[0], len(samples), share[1]) if names[index] not in images]
     for index, sample in zip(progress(indices), read_ahead(samples, indices), strict=True):
         try:
             prediction, confidence = predict_sample(predictor, sample, needs_confidence)
@@ -103,7 +145,7 @@ def evaluate_images(
                 scorer.update(index, sample, prediction, confidence)
         except ValueError as error:
             raise ValueError(f"{samples.name(index)}: {error}") from error
-    return images
+        yield index, prediction
 
 
 def evaluate_files(
@@ -121,9 +163,7 @@ def evaluate_files(
     ValueError, which names the file, if one is missing, too many, of another size than its mask, or holds what is no class.
     """
     maps = predictions if isinstance(predictions, LabelMaps) else LabelMaps(predictions, samples, ids)
-    blind = [scorer.title for scorer in scorers if scorer.needs_confidence]
-    if blind:
-        raise ValueError(f"{blind[0]} asks how likely each pixel's class is, which label maps do not say; leave it out")
+    reject_blind(scorers, "label maps do")
     if len(samples) == 0:
         raise ValueError("there are no samples to score")
     images = ImageMatrices(samples.labels.names)
@@ -165,19 +205,26 @@ def image_names(samples: Samples, root: str | Path = "") -> list[str]:
     return names
 
 
-def predict_sample(predictor: Predictor, sample: Sample, with_confidence: bool = False) -> tuple[Mask, Confidence | None]:
-    """The label map of a sample, and where it is wanted the probability of each pixel's class.
+def reject_blind(scorers: Sequence[Scorer], which: str) -> None:
+    """ValueError if a scorer asks for probabilities, where there are none."""
+    blind = [scorer.title for scorer in scorers if scorer.needs_confidence]
+    if blind:
+        raise ValueError(f"{blind[0]} asks how likely each pixel's class is, which {which} not say; leave it out")
+
+
+def predict_sample(predictor: Labeller, sample: Sample, with_confidence: bool = False) -> tuple[Mask, Confidence | None]:
+    """The label map of a sample, and the probability of each pixel's class where it is wanted and the predictor tells it.
 
     The sample's depth is used if the network takes it.
     """
     uses_depth = "depth" in sample and predictor.channels == sample["image"].shape[2] + 1
     depth = sample["depth"] if uses_depth else None
-    if with_confidence:
+    if with_confidence and isinstance(predictor, ConfidentLabeller):
         return predictor.with_confidence(sample["image"], depth)
     return predictor(sample["image"], depth), None
 
 
-def check_labels(predictor: Predictor, samples: Samples) -> None:
+def check_labels(predictor: Labeller, samples: Samples) -> None:
     if len(samples) == 0:
         raise ValueError("there are no samples to score")
     if predictor.labels.names != samples.labels.names:

@@ -1,20 +1,18 @@
 """The record of an evaluation: scores.json for machines, README.md and a contact sheet for people."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from segue.checkpoint import Card
-from segue.data.samples import Sample, Samples
-from segue.evaluation.label_maps import LabelMaps
-from segue.evaluation.loop import Scorer, predict_sample
+from segue.data.samples import Samples
+from segue.evaluation.loop import Scorer
 from segue.evaluation.objects import outlines
 from segue.images import write_image
 from segue.images.pictures import Row, contact_sheet
-from segue.inference import Predictor
 from segue.labels import Image, Mask
 from segue.metrics import ConfusionMatrix
 from segue.metrics.instances import InstanceScorer, components
@@ -39,13 +37,14 @@ def score_table(matrix: ConfusionMatrix) -> list[tuple[str, str, str, str]]:
 
 
 def write_record(
-    folder: Path, matrix: ConfusionMatrix, predictor: Predictor | LabelMaps, samples: Samples, card: Card,
+    folder: Path, matrix: ConfusionMatrix, pictured: Mapping[int, Mask], samples: Samples, card: Card,
     evaluation: dict[str, Any], scorers: Sequence[Scorer] = (),
 ) -> Path:  # fmt: skip
-    """Write scores.json, sheet.jpg and README.md into the folder; gives the sheet's path.
+    """Write scores.json, sheet.jpg, README.md, and objects.jpg where objects are scored, into the folder; gives the sheet's path.
 
-    `evaluation` tells what was scored: data, split, command, seconds, hardware, versions, and images, if it was not all of the
-    samples. `scorers` are those that saw it. `predictor` labels the samples on the sheet; label maps have done so.
+    `pictured` has the predicted label map (H, W) of each sample that `evenly` chooses, by its number. `evaluation` tells what was
+    scored: data, split, command, seconds, hardware, versions, and images, if it was not all of the samples. `scorers` are those
+    that saw it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fields = {
@@ -64,9 +63,9 @@ def write_record(
     where = f"{card.network} on {evaluation['data']} {evaluation['split']}"
     title = f"{where}: mean IU {matrix.mean_iu:.3f} over {fields['images']} images"
     sheet = folder / "sheet.jpg"
-    write_image(sheet, contact_sheet(pictured(predictor, samples), samples.labels, title, matrix.iu.tolist()))
+    write_image(sheet, contact_sheet(rows_of(pictured, samples), samples.labels, title, matrix.iu.tolist()))
     if any(isinstance(scorer, InstanceScorer) for scorer in scorers):
-        write_image(folder / "objects.jpg", draw_objects(predictor, samples))
+        write_image(folder / "objects.jpg", draw_objects(pictured, samples))
     (folder / "README.md").write_text(as_markdown(title, matrix, scorers, fields, card.training))
     return sheet
 
@@ -76,24 +75,19 @@ def evenly(samples: Samples) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, len(samples) - 1, PICTURED)})
 
 
-def draw_objects(predictor: Predictor | LabelMaps, samples: Samples) -> Image:
+def draw_objects(pictured: Mapping[int, Mask], samples: Samples) -> Image:
     """What becomes of each object in a sample: of those that are pictured, the one with the most objects."""
     index = max(evenly(samples), key=lambda index: len(np.unique(samples[index]["instances"])))
     sample = samples[index]
-    return outlines(sample["image"], sample["instances"], components(predicted(predictor, index, sample) == 1))
+    return outlines(sample["image"], sample["instances"], components(pictured[index] == 1))
 
 
-def predicted(predictor: Predictor | LabelMaps, index: int, sample: Sample) -> Mask:
-    """The label map of the sample of this number."""
-    return predictor[index] if isinstance(predictor, LabelMaps) else predict_sample(predictor, sample)[0]
-
-
-def pictured(predictor: Predictor | LabelMaps, samples: Samples) -> list[Row]:
+def rows_of(pictured: Mapping[int, Mask], samples: Samples) -> list[Row]:
+    """Those of the sheet, one a sample."""
     rows = []
     for index in evenly(samples):
         sample = samples[index]
-        name = Path(samples.name(index)).name
-        rows.append(Row(sample["image"], sample["mask"], predicted(predictor, index, sample), name))
+        rows.append(Row(sample["image"], sample["mask"], pictured[index], Path(samples.name(index)).name))
     return rows
 
 

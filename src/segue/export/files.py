@@ -59,7 +59,7 @@ def save_openvino(model: Any, path: Path, entries: Mapping[str, str]) -> None:
 class ExportedModel:
     """The file, run on the CPU by its own runtime: called with an image (H, W, C), it gives the label map, uint8 (H, W).
 
-    It stands in for a Predictor in segue.evaluation. ValueError if the file is none that `segue export` wrote.
+    segue.evaluation scores it as it does a Predictor. ValueError if the file is none that `segue export` wrote.
     """
 
     labels: Labels
