@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from segue.cli.console import print_table
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from segue.benchmark import Timing
+    from segue.checkpoint import Card
 
 ENGINES = ("torch", "fused", "onnxruntime", "openvino")  # of "all"
 
@@ -40,43 +43,23 @@ def benchmark(args: Sequence[str]) -> None:
 
 
 def time_model(name: str, size: str, engine: str, device: str, seconds: float, classes: int | None, out: Path | None) -> None:
-    import torch
-    from rich.console import Console
-
-    from segue.benchmark import INCLUDED, network_of, parse_size, time_engine
-    from segue.checkpoint import find_checkpoint
+    from segue.benchmark import INCLUDED, network_of, parse_size
     from segue.machine.provenance import describe_machine
 
     height, width = parse_size(size)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError(f"seconds (={seconds}) must be 0 or more")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("torch finds no graphics card of CUDA here; leave out --device, or take --device cpu")
-    if out is not None and not out.parent.is_dir():
-        raise ValueError(f"{out.parent} is no folder, so {out.name} cannot be written there")
-    if out is not None and out.is_dir():
-        raise ValueError(f"{out} is a folder; --json names the file for the figures, such as {out / 'benchmark.json'}")
-    if classes is not None and find_checkpoint(name) is not None:
-        raise ValueError(f"{name} is a checkpoint, which has its own classes; leave out --classes (={classes})")
+    check_request(name, device, seconds, classes, out)
     model, card, trained = network_of(name, 19 if classes is None else classes)
     machine = describe_machine(device)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     weights = "" if trained else ", random weights: for its times, not for its labels"
     print(f"{card.network}, {len(card.labels)} classes, {parameters:,} parameters{weights}")
     print(f"{height} x {width} pixels (height x width) on {machine['hardware']}, torch {machine['versions']['torch']}")
+    engines = ENGINES if engine == "all" else (engine,)
     timings: list[Timing] = []
     try:
-        for engine_name in ENGINES if engine == "all" else [engine]:
-            with Console(stderr=True).status(f"{engine_name}: getting ready, then {seconds:g} s of predictions"):
-                try:
-                    timings.append(time_engine(model, card, (height, width), engine_name, device, seconds))
-                except (MemoryError, torch.OutOfMemoryError) as error:
-                    raise ValueError(f"{height} x {width} pixels do not fit into memory; choose a smaller --size") from error
-                except ValueError as error:
-                    if engine != "all":
-                        raise
-                    print(f"{engine_name} is left out: {error}")
-    finally:
+        for timing in time_engines(model, card, (height, width), engines, device, seconds):
+            timings.append(timing)
+    finally:  # what is measured before a failure counts
         if timings:
             show(timings)
             print("\n".join([*(timing.how for timing in timings), INCLUDED]))
@@ -87,6 +70,47 @@ def time_model(name: str, size: str, engine: str, device: str, seconds: float, c
                 "engines": [{**dataclasses.asdict(timing), "share_of_limit": timing.share} for timing in timings],
             }  # fmt: skip
             out.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def check_request(name: str, device: str, seconds: float, classes: int | None, out: Path | None) -> None:
+    """ValueError, before anything takes time, if this cannot be done."""
+    import torch
+
+    from segue.checkpoint import find_checkpoint
+
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"seconds (={seconds}) must be 0 or more")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch finds no graphics card of CUDA here; leave out --device, or take --device cpu")
+    if out is not None and not out.parent.is_dir():
+        raise ValueError(f"{out.parent} is no folder, so {out.name} cannot be written there")
+    if out is not None and out.is_dir():
+        raise ValueError(f"{out} is a folder; --json names the file for the figures, such as {out / 'benchmark.json'}")
+    if classes is not None and find_checkpoint(name) is not None:
+        raise ValueError(f"{name} is a checkpoint, which has its own classes; leave out --classes (={classes})")
+
+
+def time_engines(
+    model: "nn.Module", card: "Card", size: tuple[int, int], engines: Sequence[str], device: str, seconds: float
+) -> "Iterator[Timing]":
+    """One engine after the other; of several, one that cannot be used is named and left out."""
+    import torch
+    from rich.console import Console
+
+    from segue.benchmark import time_engine
+
+    for engine in engines:
+        try:
+            with Console(stderr=True).status(f"{engine}: getting ready, then {seconds:g} s of predictions"):
+                timing = time_engine(model, card, size, engine, device, seconds)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            raise ValueError(f"{size[0]} x {size[1]} pixels do not fit into memory; choose a smaller --size") from error
+        except ValueError as error:
+            if len(engines) == 1:
+                raise
+            print(f"{engine} is left out: {error}")
+        else:
+            yield timing
 
 
 def show(timings: "Sequence[Timing]") -> None:

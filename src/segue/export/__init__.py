@@ -1,7 +1,7 @@
 """A checkpoint as one file that needs neither segue nor torch, and the proof that it says the same."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -71,21 +71,9 @@ def export(
         for example in progress(examples):  # a broken one is named before the work, not after it
             example()
     with working_folder(out) as folder:
-        say(f"writing {card.network} as ONNX")
-        written = to_onnx(network, in_channels=card.in_channels)
         made = folder / out.name
+        graph, save = make_graph(predictor, network, card, out.suffix, kind, calibrate, say)
         entries = describe(checkpoint, card, input=kind, int8=calibrate is not None)
-        given = calibration(calibrate, card, kind, say) if calibrate is not None else []
-        if given:
-            say(f"calibrating with {len(given)} images")
-        if given and out.suffix == ".onnx":
-            written = quantize_onnx(written, [network_input(predictor, image) for _, image, _, _ in given])
-        graph: Any = build_graph(written, network, card, kind)
-        save: Callable[..., None] = save_onnx
-        if out.suffix == ".xml":
-            graph, save = need("openvino").Core().read_model(graph.SerializeToString()), save_openvino
-            if given:
-                graph = quantize_openvino(graph, [image for _, image, _, _ in given], ignored=f"^{PREFIX}.*")
         save(graph, made, entries)
         say("comparing it with the network")
         found = compare(predictor, ExportedModel(made), examples, source, progress)
@@ -96,6 +84,26 @@ def export(
         for file in sorted(folder.iterdir()):  # .bin before .xml
             file.replace(out.with_name(file.name))
     return found
+
+
+def make_graph(
+    predictor: Predictor, network: nn.Module, card: Card, suffix: str, kind: str, calibrate: str | Path | None,
+    say: Callable[[str], None],
+) -> tuple[Any, Callable[[Any, Path, Mapping[str, str]], None]]:  # fmt: skip
+    """What is written into a file of this suffix, in 8 bits if there are images to calibrate with, and what writes it."""
+    say(f"writing {card.network} as ONNX")
+    written = to_onnx(network, in_channels=card.in_channels)
+    given = calibration(calibrate, card, kind, say) if calibrate is not None else []
+    if given:
+        say(f"calibrating with {len(given)} images")
+    if suffix == ".onnx":
+        if given:
+            written = quantize_onnx(written, [network_input(predictor, image) for _, image, _, _ in given])
+        return build_graph(written, network, card, kind), save_onnx
+    graph: Any = need("openvino").Core().read_model(build_graph(written, network, card, kind).SerializeToString())
+    if given:
+        graph = quantize_openvino(graph, [image for _, image, _, _ in given], ignored=f"^{PREFIX}.*")
+    return graph, save_openvino
 
 
 def check_request(out: Path, kind: str, calibrate: str | Path | None, labelled: bool) -> None:
