@@ -10,7 +10,8 @@ Parameters with 19 classes, for inference and with the two auxiliary heads: 12,8
 This is the network of the authors' code (TorchSeg). With ResNet-18 and Xception-39 its heads have 64 maps, and the auxiliary ones
 128, as in its settings for speed; with ResNet-101 all have 256, and three 3x3 stand for the first 7x7. Any other trunk gets the
 heads of ResNet-18 if its last stage has at most 512 maps, else those of ResNet-101. The code's slower setting of ResNet-18 has
-256 maps in the auxiliary heads: 13,494,777 parameters.
+256 maps in the auxiliary heads: 13,494,777 parameters. The recipe has the rate, the crops and the scales of that setting; the
+settings for speed crop 768 x 1536 and take the loss at 1/8, against labels made smaller, where all losses here are at full size.
 
 Differs from the paper:
 - The paper's spatial path is three convolutions of stride 2; the code's are a 7x7 and two 3x3 of 64 maps, then 1x1 to 128.

@@ -15,7 +15,8 @@ Differs from the paper:
   paper, and in training too. An image of 224 x 224 is one window, which is how the paper trains. A smaller one is continued to
   that size by its border.
 - The authors paste score maps on zeros, so no maximum of theirs is negative; here only windows count that hold the pixel.
-- Batch norm keeps a running average for evaluation; the authors average over 500 batches after training.
+- Batch norm keeps a running average for evaluation; the authors average over 500 batches after training. Their weight decay
+  takes its scales and shifts along, the recipes' does not. They crop windows of 224 pixels at random from 250.
 - Without VGG16's weights the encoder starts from He's normal distribution.
 """
 

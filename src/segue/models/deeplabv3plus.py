@@ -15,7 +15,8 @@ is the last of its first stage before the striding, as the paper says (section 4
 convolution of that stage's second block, before the sum. Of ResNets the last stage has v3's multi-grid (1, 2, 4); Xception has
 none, as in the paper.
 
-Differs from the paper: what deeplabv3.py names, the place of ResNet's strides and the momentum of batch norm.
+Differs from the paper: what deeplabv3.py names, the place of ResNet's strides and the momentum of batch norm. The recipes' decay
+of 1e-4 is that of ResNet-101; with Xception the authors take 4e-5, and none for depthwise kernels.
 """
 
 import torch

@@ -10,7 +10,10 @@ second), 1x5 before 5x1, batch norm with eps 1e-3, an inner width of a quarter o
 
 The first of the paper's two stages of training is `encoder_only=True`: a 1x1 convolution classifies the maps at 1/8.
 
-Differs from the paper: heights and widths that are no multiple of 8 are padded by repeating the border.
+Differs from the paper: heights and widths that are no multiple of 8 are padded by repeating the border. The authors' code
+multiplies the learning rate by 1e-7 at each 100th epoch (its help text says 1e-1), so it learns nothing after the 99th of 300;
+the recipes keep the rate. It trains with void as a class of its own, of weight 0 in the first stage but by a slip not in the
+second; here void does not count.
 """
 
 import torch

@@ -17,6 +17,7 @@ Differs from the paper: where the authors' code does, it is followed.
 - The 1x1 before an upsampling pads its input with a border of zeros, so what is resized is two rows and columns larger, and its
   corners are of the border: images below 65 pixels, whose last stage is one pixel, lose that stage's share.
 - The last layer has no bias.
+The recipe's learning rate warms up linearly, the authors' exponentially.
 """
 
 import torch

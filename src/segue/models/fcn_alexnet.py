@@ -9,7 +9,8 @@ torchvision's AlexNet is another network (Krizhevsky's of 2014: 64 and 192 maps 
 weights do not fit CaffeNet's layers; trunk="torchvision" builds this FCN on it, with 57,089,877 parameters. Kernels and strides,
 and so padding and crop, are the same.
 
-Differs from the paper: layers that no ImageNet weights fill start from He's normal distribution.
+Differs from the paper: layers that no ImageNet weights fill start from He's normal distribution. The recipe's learning rate of
+1e-3 is the paper's; the released solver has 1e-4.
 """
 
 from typing import Literal

@@ -10,7 +10,10 @@ and k = 15, nearly the whole of the deepest map of a 512 x 512 image (16 x 16); 
 Differs from the paper:
 - Its "deconvolution", of which it gives neither kernel nor start, is bilinear interpolation here: FCN's fixed transposed
   convolution of stride 2, but with the border repeated where that mixes in zeros. A fixed kernel has no parameters; learned ones
-  of 4x4, K to K maps, would add 5 * 16 K^2, 35,280 in all.
+  of 4x4, K to K maps, would add 5 * 16 K^2, 35,280 in all. The authors published no code. Two old ports interpolate with aligned
+  corners, as torch's upsample_bilinear did in their day; that is no deconvolution of stride 2, so it is not followed. All layers
+  are the ports': with their interpolation the logits are theirs to the bit; with the one here they differ by a third of the
+  largest logit, for random weights.
 - It gives no initialisation of the new layers: they start as PyTorch's convolutions do.
 - Heights and widths that are no multiple of 32 are padded by repeating the border.
 """

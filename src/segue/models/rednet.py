@@ -9,7 +9,8 @@ of residual blocks too. Four side outputs, at 1/16 to 1/2, are trained along wit
 ResNet-34 (or 18), whose maps are narrow, has no agents and no skip from the first convolution.
 
 Differs from the paper: heights and widths that are no multiple of 32 are padded by repeating the border. The released code draws
-the new layers from a Gaussian with variance 2 / N; here they start by Xavier's rule, as the paper says.
+the new layers from a Gaussian with variance 2 / N; here they start by Xavier's rule, as the paper says. It squeezes images to
+480 x 640; the recipe makes their shorter side 480 and crops.
 """
 
 from torch import Tensor, nn

@@ -20,7 +20,9 @@ SegNet-Basic's convolutions have a bias, as released; by the paper's text they h
 Differs from the paper: batch norm keeps running statistics during training; the authors average them in one more pass over the
 training set afterwards. Images were BGR of 0 to 255 without a mean taken off; torchvision's VGG16 wants RGB by ImageNet's mean
 and std. To SegNet-Basic's first normalisation the scale matters: with images of 0 to 1 it does next to nothing, so divide by std
-1/255 there. `width`, the maps of the first stage, is ours; all others are in proportion.
+1/255 there. The authors' weight decay takes batch norm's scales along, not its shifts; the recipes decay neither. The model zoo's
+Bayesian SegNet for CamVid is another network, with one more 3x3 to 64 maps before the classes. `width`, the
+maps of the first stage, is ours; all others are in proportion.
 """
 
 from torch import Tensor, nn
