@@ -1,4 +1,4 @@
-"""Training: Lightning's Trainer does the loop, and this is the only file that knows it."""
+"""Training: what happens from a recipe to a run's folder; Lightning's Trainer does the loop."""
 
 import logging
 import os
