@@ -17,6 +17,7 @@ from segue.checkpoint import Card, load_checkpoint, save_checkpoint
 from segue.data import Streets
 from segue.data.synthetic.streets import STREETS
 from segue.evaluation import evaluate
+from segue.export.parity import Parity
 from segue.inference import Predictor, working_size
 from segue.labels import Labels
 
@@ -306,3 +307,11 @@ def test_other_files_are_no_exported_models(tmp_path: Path) -> None:
     (tmp_path / "x.onnx").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="export it again"):
         ExportedModel(tmp_path / "x.onnx")
+
+
+def test_eight_bits_may_cost_half_a_point() -> None:
+    """What is refused for its numbers."""
+    assert Parity("here", mean_iu=(0.7, 0.6951)).fault(int8=True) == ""
+    assert "mean IU is 69.49%" in Parity("here", mean_iu=(0.7, 0.6949)).fault(int8=True)
+    assert Parity("here", {"a": 0.99991}, pixels=100_000, different=9).fault(int8=False) == ""
+    assert "the worst image is a" in Parity("here", {"a": 0.99989}, pixels=100_000, different=11).fault(int8=False)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -207,3 +208,20 @@ def test_v2_has_no_unused_parameter() -> None:
     model = BiSeNetV2(3).eval()
     sum(output.square().mean() for output in model.supervise(images(40, 56)).values()).backward()  # type: ignore[union-attr]
     assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() < 1e-4] == []
+
+
+def test_contexts_corners_stay_on_corners() -> None:
+    """BiSeNet's context path is enlarged with its corners on the corners, as its score is."""
+    torch.manual_seed(0)
+    model, image = BiSeNetV1(3).eval(), torch.rand(1, 3, 65, 97)
+
+    def enlarged(maps: Tensor, like: Tensor) -> Tensor:
+        return F.interpolate(maps, like.shape[-2:], mode="bilinear", align_corners=True)
+
+    with torch.inference_mode():
+        *_, c4, c5 = model.context_path(image)
+        context32 = model.refine32(enlarged(model.arm32(c5) + model.global_context(c5), c4))
+        context16 = model.refine16(enlarged(model.arm16(c4) + context32, model.spatial_path(image)))
+        features = model.features(image)
+    torch.testing.assert_close(features["context32"], context32)
+    torch.testing.assert_close(features["context16"], context16)

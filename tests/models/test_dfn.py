@@ -133,3 +133,12 @@ def test_the_trunk_takes_the_weights_of_its_classifier() -> None:
     assert model.classifier == "torchvision/resnet18"
     assert torch.equal(model.backbone.conv1.weight, weights["conv1.weight"])
     assert model.trunk() == [model.backbone]
+
+
+def test_each_border_goes_on_from_all_before_it() -> None:
+    """DFN's last border sums up what all stages of the border network make, and not its own and the first alone."""
+    torch.manual_seed(0)
+    model = DFN(3, backbone="resnet18", width=16)
+    model.supervise(torch.rand(2, 3, 64, 64))["border4"].square().mean().backward()
+    for part in (*model.border_pre, *model.border_post):
+        assert all(parameter.grad is not None and parameter.grad.any() for parameter in part.parameters())

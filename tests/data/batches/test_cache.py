@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from collections.abc import ItemsView, ValuesView
 from pathlib import Path
 from typing import Any
 
@@ -203,3 +204,46 @@ class TestFreeMemory:
 
     def test_no_groups(self, tmp_path: Path) -> None:
         assert control_groups(tmp_path, tmp_path / "nowhere") == []
+
+
+def test_samples_are_marked_when_they_are_whole() -> None:
+    """Who reads a sample of the cache while another writes it gets the whole sample, at any moment."""
+    whole: Sample = {"image": np.full((5, 7, 3), 200, np.uint8), "mask": np.ones((5, 7), np.uint8)}
+
+    class Watched(Samples):
+        labels = Labels.from_names(["a", "b"])
+        kept: Cached | None = None
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return Slow(whole, self)
+
+    class Slow(dict[str, Any]):
+        """Its arrays are asked for while it is written; each time another reads the same sample."""
+
+        def __init__(self, sample: Sample, samples: Watched) -> None:
+            super().__init__(sample)
+            self.samples = samples
+
+        def read_by_another(self) -> None:
+            kept, self.samples.kept = self.samples.kept, None
+            if kept is not None:
+                seen.append(kept[0])
+                self.samples.kept = kept
+
+        def values(self) -> ValuesView[Any]:  # type: ignore[override]
+            self.read_by_another()
+            return super().values()
+
+        def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
+            self.read_by_another()
+            return super().items()
+
+    seen: list[Sample] = []
+    samples = Watched()
+    samples.kept = Cached(samples, 4096)
+    for sample in (samples.kept[0], *seen, samples.kept[0]):
+        assert all(np.array_equal(sample[name], whole[name]) for name in whole)
+    assert seen

@@ -346,3 +346,13 @@ def test_pictures_of_any_size_are_brought_to_one() -> None:
         image = np.broadcast_to(ramp[None, :, None], (size, size, 3)).copy()
         seen = Augment((60, 60), flip=False, short_side=60)(image=image, mask=image[..., 0].copy())
         assert np.abs(seen["mask"][0].astype(int) - np.linspace(0, 250, 60)).max() < 10
+
+
+def test_saturation_keeps_the_brightness() -> None:
+    """A grey and a colour that are equally bright (ITU-R BT.601) stay so."""
+    red, green, blue = 0.299, 0.587, 0.114
+    image = np.array([[(0.4, 0.4, 0.4), (0.6, 0.4 - 0.2 * red / green, 0.4)]], np.float32)
+    for seed in range(10):
+        random.seed(seed)
+        grey, colour = Augment((1, 2), flip=False, jitter=0.3)(image=image, mask=np.zeros((1, 2), np.uint8))["image"][0]
+        assert abs(grey[0] - colour @ (red, green, blue)) < 1e-5
