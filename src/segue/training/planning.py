@@ -20,7 +20,7 @@ from segue.inference import working_size
 from segue.labels import Labels
 from segue.machine.memory import free_memory, keep_freed_memory
 from segue.machine.provenance import describe_machine
-from segue.machine.timing import wait
+from segue.machine.timing import clock
 from segue.models import create_model
 from segue.models.counting import multiply_adds
 from segue.recipes import Recipe
@@ -269,22 +269,17 @@ def evaluate_image(recipe: Recipe, network: nn.Module, data: Dataset[Any], devic
     height, width = np.shape(data[0]["mask"])
     size = working_size(recipe.short_side, height, width)
     x = torch.zeros(1, len(recipe.mean), *size, device=device)
-    network, seconds = network.eval().to(device), []
+    network = network.eval().to(device)
     try:
         with torch.inference_mode():
             network(x)
-            for _ in range(2):
-                wait()
-                start = time.perf_counter()
-                network(x)
-                wait()
-                seconds.append(time.perf_counter() - start)
+            seconds = min(clock(lambda: network(x)) for _ in range(2))
     except torch.OutOfMemoryError:
         raise ValueError(
             f"an evaluation image of {size[0]} x {size[1]} does not fit into the memory that is free; "
             f"give a smaller short_side (={recipe.short_side})"
         ) from None
-    return min(seconds), multiply_adds(network, x)
+    return seconds, multiply_adds(network, x)
 
 
 def trained(recipe: Recipe, network: nn.Module) -> int:
