@@ -16,7 +16,7 @@ from segue.inference import Predictor
 from segue.labels import IGNORE, Labels
 from segue.machine.memory import peak_memory
 from segue.machine.peak_flops import peak_gflops
-from segue.machine.timing import wait
+from segue.machine.timing import now
 from segue.models import MODELS, create_model, list_models
 from segue.models.counting import multiply_adds
 from segue.suggest import did_you_mean
@@ -153,5 +153,4 @@ class Stopwatch:
         return prepared - start, scored - prepared, end - scored
 
     def mark(self) -> None:
-        wait()
-        self.marks.append(time.perf_counter())
+        self.marks.append(now())

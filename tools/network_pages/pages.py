@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from network_pages.drawing import draw_network
 from network_pages.papers import PAPERS, VARIANTS, Network, Options, Paper
 from network_pages.stages import Graph, stages
 from segue.data import DRAWN
-from segue.models import MODELS, create_model
+from segue.models import MODELS, counting, create_model
 from segue.models.base import SegmentationModel
 from segue.recipes import RECIPES
 
@@ -67,10 +66,8 @@ def parameters(name: str, num_classes: int | None = None, **options: Any) -> int
 @cache
 def multiply_adds(name: str, **options: Any) -> float:
     """Multiply-adds of convolutions and matrix products of one prediction at the paper's size, in units of 10^9."""
-    model, paper = meta_model(name, **options).eval(), paper_of(name)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, paper.channels, *paper.size, device="meta"))
-    return counter.get_total_flops() / 2e9
+    paper = paper_of(name)
+    return counting.multiply_adds(meta_model(name, **options), torch.empty(1, paper.channels, *paper.size, device="meta")) / 1e9
 
 
 def write_drawings(folder: Path, names: list[str]) -> list[Network]:

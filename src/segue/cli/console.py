@@ -1,8 +1,7 @@
 """What the commands show on a terminal."""
 
-import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from segue.evaluation import Evaluation
@@ -38,10 +37,3 @@ def print_evaluation(evaluation: "Evaluation") -> None:
 def say(line: str) -> None:
     """Print it at once, also where the output is no terminal."""
     print(line, flush=True)
-
-
-def progress(description: str) -> Callable[[Any], Any]:
-    """A progress bar for a sequence, gone when it is done."""
-    from rich.progress import track
-
-    return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from segue.cli.console import print_evaluation, progress, say
+from segue.cli.console import print_evaluation, say
+from segue.machine.progress import progress
 
 
 def demo(args: Sequence[str]) -> None:

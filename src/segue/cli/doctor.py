@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segue.cli.console import progress
+from segue.machine.progress import progress
 
 if TYPE_CHECKING:
     from segue.doctor import Examination

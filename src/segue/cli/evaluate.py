@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from segue.cli.console import print_evaluation, progress, say
+from segue.cli.console import print_evaluation, say
+from segue.machine.progress import progress
 
 
 def evaluate(args: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from segue.cli.console import progress
+from segue.machine.progress import progress
 
 
 def export(args: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """The sample contract: what every data set gives."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
@@ -15,6 +16,11 @@ An image has any number of channels of uint8, uint16 or float32, one type in all
 divided by 255, uint16 divided by 65535, and float32 as it is, without nan or infinite values; less the mean, divided by the
 standard deviation of each channel in these units.
 """
+
+
+def takes_depth(channels: int, sample: Mapping[str, Any]) -> bool:
+    """Whether a network of so many channels takes a sample's depth: it has it, and the image lacks just one channel."""
+    return "depth" in sample and channels == np.shape(sample["image"])[-1] + 1
 
 
 class DataError(ValueError):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from segue.data.samples import Sample, Samples
+from segue.data.samples import Sample, Samples, takes_depth
 from segue.evaluation.label_maps import LabelMaps
 from segue.images import Raster
 from segue.images.fast_decoding import compiled_unfilter
@@ -217,8 +217,7 @@ def predict_sample(predictor: Labeller, sample: Sample, with_confidence: bool = 
 
     The sample's depth is used if the network takes it.
     """
-    uses_depth = "depth" in sample and predictor.channels == sample["image"].shape[2] + 1
-    depth = sample["depth"] if uses_depth else None
+    depth = sample["depth"] if takes_depth(predictor.channels, sample) else None
     if with_confidence and isinstance(predictor, ConfidentLabeller):
         return predictor.with_confidence(sample["image"], depth)
     return predictor(sample["image"], depth), None

@@ -22,11 +22,15 @@ def compare(sides: Mapping[str, Callable[[], object]], seconds: float, runs: int
 
 
 def clock(side: Callable[[], object]) -> float:
-    wait()
-    start = time.perf_counter()
+    start = now()
     side()
+    return now() - start
+
+
+def now() -> float:
+    """Seconds of a clock, read after `wait`."""
     wait()
-    return time.perf_counter() - start
+    return time.perf_counter()
 
 
 def wait() -> None:

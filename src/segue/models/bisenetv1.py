@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from segue.models.backbones import Backbone, create_backbone
 from segue.models.base import SegmentationModel, resize
-from segue.models.layers import conv_bn_relu
+from segue.models.layers import conv_bn_relu, init_he
 
 
 class BiSeNetV1(SegmentationModel):
@@ -177,8 +177,3 @@ def context_trunk(backbone: str, in_channels: int) -> Backbone:
 
 def head(in_channels: int, width: int, num_classes: int) -> nn.Sequential:
     return nn.Sequential(conv_bn_relu(in_channels, width), nn.Conv2d(width, num_classes, 1))
-
-
-def init_he(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

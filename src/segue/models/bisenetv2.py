@@ -29,7 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segue.models.base import SegmentationModel, pad_to_multiple, resize
-from segue.models.layers import conv_bn_relu
+from segue.models.layers import conv_bn_relu, init_he
 
 
 class BiSeNetV2(SegmentationModel):
@@ -58,7 +58,7 @@ class BiSeNetV2(SegmentationModel):
             self.boosters["booster3"] = BoosterHead(32, 8, num_classes)
             self.boosters["booster4"] = BoosterHead(64, 16, num_classes)
             self.boosters["booster5"] = BoosterHead(128, 32, num_classes)
-        self.apply(init_he)
+        self.apply(init_he)  # section 5.1
 
     def score(self, x: Tensor) -> Tensor:
         return self.decode(x, self.semantic(x))  # K x H/8 x W/8
@@ -185,9 +185,3 @@ def conv_bn(in_channels: int, out_channels: int, size: int = 3, stride: int = 1,
     """Convolution that keeps the size but for its stride, batch norm; depthwise where there is a group for each map."""
     conv = nn.Conv2d(in_channels, out_channels, size, stride, padding=size // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels))
-
-
-def init_he(module: nn.Module) -> None:
-    """Section 5.1: Kaiming's normal distribution."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from segue.models.backbones import load_layer, load_vgg16
 from segue.models.base import SegmentationModel, pad_to_multiple
+from segue.models.layers import init_he_and_biases
 
 
 class DeepLabV1(SegmentationModel):
@@ -48,7 +49,7 @@ class DeepLabV1(SegmentationModel):
         self.fc6 = nn.Conv2d(8 * width, 16 * width, 3, padding=12, dilation=12)
         self.fc7 = nn.Conv2d(16 * width, 16 * width, 1)
         self.dropout = nn.Dropout(0.5)
-        self.apply(init_he)
+        self.apply(init_he_and_biases)
         self.fc8 = scoring(16 * width, num_classes, 1)
 
     def score(self, x: Tensor) -> Tensor:
@@ -109,13 +110,6 @@ def scoring(in_channels: int, num_classes: int, size: int, dilation: int = 1) ->
     nn.init.normal_(layer.weight, std=0.01)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
-
-
-def init_he(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 def load_decimated(fc6: nn.Conv2d, fc7: nn.Conv2d, weights: dict[str, Tensor]) -> None:

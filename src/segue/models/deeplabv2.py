@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from segue.models.backbones import ResNet, list_resnets
 from segue.models.base import SegmentationModel, pad_to_multiple, resize
-from segue.models.deeplabv1 import VGG16, init_he, load_decimated, scoring
+from segue.models.deeplabv1 import VGG16, load_decimated, scoring
+from segue.models.layers import init_he_and_biases
 
 RATES = (6, 12, 18, 24)
 SCALES = {"scale1": 4, "scale075": 3, "scale05": 2}  # in quarters of the image's size
@@ -52,7 +53,7 @@ class DeepLabV2(SegmentationModel):
         if backbone == "vgg16":
             self.scales = {"scale1": 4}
             self.backbone: VGG16 | ResNet = VGG16(in_channels)
-            self.backbone.apply(init_he)
+            self.backbone.apply(init_he_and_biases)
             self.aspp = nn.ModuleList([Branch(num_classes, rate) for rate in RATES])
         elif backbone in list_resnets():
             self.scales = SCALES
@@ -103,7 +104,7 @@ class Branch(nn.Module):
         self.fc6 = nn.Conv2d(512, 1024, 3, padding=rate, dilation=rate)
         self.fc7 = nn.Conv2d(1024, 1024, 1)
         self.dropout = nn.Dropout(0.5)
-        self.apply(init_he)
+        self.apply(init_he_and_biases)
         self.fc8 = scoring(1024, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:

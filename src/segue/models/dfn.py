@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from segue.models.backbones import create_backbone
 from segue.models.base import SegmentationModel, resize
-from segue.models.layers import conv_bn_relu
+from segue.models.layers import conv_bn_relu, init_he
 
 BORDER_MAPS = 21
 
@@ -135,8 +135,3 @@ class CAB(nn.Module):
 def head(in_channels: int, out_channels: int) -> nn.Sequential:
     """Logits of a stage, at its own size."""
     return nn.Sequential(RRB(in_channels, 9 * out_channels, relu=False), nn.Conv2d(9 * out_channels, out_channels, 1))
-
-
-def init_he(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from segue.models.backbones import load_layer, load_vgg16
 from segue.models.base import SegmentationModel
-from segue.models.layers import bilinear_kernel
+from segue.models.layers import bilinear_kernel, init_he_and_biases
 
 
 class FCN32s(SegmentationModel):
@@ -49,7 +49,7 @@ class FCN32s(SegmentationModel):
         self.fc6 = nn.Conv2d(8 * width, 64 * width, 7)
         self.fc7 = nn.Conv2d(64 * width, 64 * width, 1)
         self.dropout = nn.Dropout(0.5)
-        self.apply(init_he)
+        self.apply(init_he_and_biases)
         self.score_fr = scoring(64 * width, num_classes)
         self.upscore = FixedUpsampling(64, stride=32)
 
@@ -185,10 +185,3 @@ def crop(x: Tensor, offset: int, like: Tensor) -> Tensor:
     """The part of x with the height and width of `like` that begins `offset` rows and columns in."""
     height, width = like.shape[-2:]
     return x[..., offset : offset + height, offset : offset + width]
-
-
-def init_he(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

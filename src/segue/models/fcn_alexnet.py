@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from segue.models.backbones import load_layer
 from segue.models.base import SegmentationModel
-from segue.models.fcn import FixedUpsampling, crop, init_he, scoring
+from segue.models.fcn import FixedUpsampling, crop, scoring
+from segue.models.layers import init_he_and_biases
 
 TORCHVISION = ("features.0", "features.3", "features.6", "features.8", "features.10", "classifier.1", "classifier.4")
 
@@ -54,7 +55,7 @@ class FCN32sAlexNet(SegmentationModel):
         self.fc7 = nn.Conv2d(64 * width, 64 * width, 1)
         self.norm = nn.LocalResponseNorm(5, 1e-4, 0.75) if caffe else nn.Identity()
         self.dropout = nn.Dropout(0.5)
-        self.apply(init_he)
+        self.apply(init_he_and_biases)
         self.score_fr = scoring(64 * width, num_classes)
         self.upscore = FixedUpsampling(63, stride=32)
 

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from segue.models.backbones import load_trunk
 from segue.models.base import SegmentationModel
-from segue.models.fcn import FixedUpsampling, crop, init_he, scoring
+from segue.models.fcn import FixedUpsampling, crop, scoring
+from segue.models.layers import init_he_and_biases
 
 
 class FCN32sGoogLeNet(SegmentationModel):
@@ -51,7 +52,7 @@ class FCN32sGoogLeNet(SegmentationModel):
         self.classifier = "torchvision/googlenet" if batch_norm else ""
         self.offset = 9 if batch_norm else 1
         self.googlenet = GoogLeNet(in_channels, batch_norm, width)
-        self.apply(init_he)
+        self.apply(init_he_and_biases)
         self.dropout = nn.Dropout(0.4)
         self.score_fr = scoring(16 * width, num_classes)
         self.upscore = FixedUpsampling(63, stride=32)

@@ -12,6 +12,19 @@ def conv_bn_relu(in_channels: int, out_channels: int, size: int = 3, stride: int
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
+def init_he(module: nn.Module) -> None:
+    """He's normal distribution for the kernels of convolutions, as `apply` wants it."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight)
+
+
+def init_he_and_biases(module: nn.Module) -> None:
+    """The same, and no bias."""
+    init_he(module)
+    if isinstance(module, nn.Conv2d) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+
+
 def max_pool(x: Tensor, ceil_mode: bool = False) -> tuple[Tensor, Tensor]:
     """Halve (N, C, H, W): the maxima of 2 x 2 pixels, and the places of the first ones, for `max_unpool`.
 

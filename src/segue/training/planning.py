@@ -12,21 +12,20 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import Dataset
 
-from segue.data import create_dataset
 from segue.data.batches.cache import Estimate, estimate, may_share
 from segue.data.batches.loading import EpochSampler
 from segue.data.samples import Samples
 from segue.inference import working_size
-from segue.labels import Labels
 from segue.machine.memory import free_memory, keep_freed_memory
 from segue.machine.provenance import describe_machine
-from segue.machine.timing import wait
+from segue.machine.timing import clock
 from segue.models import create_model
 from segue.models.counting import multiply_adds
 from segue.recipes import Recipe
 from segue.training.checks import check_fit
 from segue.training.optimizers import freeze_norms
 from segue.training.samples import fields_of, training_samples
+from segue.training.splits import Splits
 from segue.training.trial_step import MemoryFormat, Step, faster_format, float32_products, time_formats
 
 BATCHES = ((2, 4), (1, 2), (1,))  # images in those from which larger ones are told; the first that fit are taken
@@ -111,58 +110,90 @@ class Plan:
         return min(whole, 60 * self.recipe.minutes + self.epoch_seconds) if self.recipe.minutes else whole
 
 
+@dataclass(frozen=True)
+class Line:
+    """What a step takes by the images of a pass, on a straight line through what steps were measured to take."""
+
+    few: int
+    """Images of the smallest batch that was measured."""
+    few_seconds: float
+    fixed: float
+    """Bytes of a step without images."""
+    per_image: float
+    """Bytes of each image."""
+    per_image_seconds: float
+
+    @classmethod
+    def through(cls, measured: tuple[int, ...], steps: list[tuple[int, float, int]]) -> "Line":
+        """measured: images of each batch. steps: what `measure_step` gives of each."""
+        few, (few_bytes, few_seconds, _) = measured[0], steps[0]
+        # where a single image is all that fits, as if a step of none took nothing
+        fewer, fewer_bytes, fewer_seconds = (few, few_bytes, few_seconds) if len(steps) > 1 else (0, 0, 0.0)
+        more_bytes, more_seconds, _ = steps[-1]
+        per_image = max(1.0, (more_bytes - fewer_bytes) / (measured[-1] - fewer))
+        per_image_seconds = max(0.0, (more_seconds - fewer_seconds) / (measured[-1] - fewer))
+        return cls(few, few_seconds, max(0.0, few_bytes - few * per_image), per_image, per_image_seconds)
+
+    def seconds(self, images: int) -> float:
+        """Of a pass; no fewer than the share that these are of the few."""
+        return max(
+            self.few_seconds + (images - self.few) * self.per_image_seconds, self.few_seconds * min(1, images / self.few)
+        )  # fmt: skip
+
+
 def plan(recipe: Recipe, devices: int = 1, train_data: Dataset[Any] | None = None, val_data: Dataset[Any] | None = None) -> Plan:
     """Measure a few steps of the recipe here. ValueError for what `train` would refuse too, and where not one image fits."""
     if devices < 1:
         raise ValueError(f"devices (={devices}) must be at least 1")
-    train_data = train_data if train_data is not None else create_dataset(recipe.data, recipe.root, recipe.split)
-    val_data = val_data if val_data is not None else create_dataset(recipe.data, recipe.root, "val")
-    labels: Labels = train_data.labels  # type: ignore[union-attr]
-    classes = len(labels)
+    splits = Splits(recipe, train_data, val_data)
+    classes = len(splits.labels)
     network = create_model(recipe.network, classes, len(recipe.mean), **recipe.options)
-    check_fit(recipe, network, train_data)
+    check_fit(recipe, network, splits.train)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         keep_freed_memory()  # as train does
+    images = pass_images(recipe, splits, devices)
+    kept = estimate(splits.train, devices)
+    if recipe.cache == "memory":
+        kept.check()
+    free = free_memory() // devices  # before any is kept
+    image_seconds = load_seconds(recipe, network, splits.train, classes)
+    with float32_products(recipe.tf32):
+        formats = time_formats(recipe, network, classes, images, device) if recipe.memory_format == "auto" else {}
+        chosen: MemoryFormat = faster_format(formats) if recipe.memory_format == "auto" else recipe.memory_format
+        measured, steps = measure_steps(recipe, network, classes, device, chosen)
+        evaluation, adds = evaluate_image(recipe, network, splits.val, device)
+    line = Line.through(measured, steps)
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info()[0]
+    largest = max(0, int((ROOM * free - line.fixed) / line.per_image))
+    if device.type == "cuda":
+        largest = largest_on_gpu(recipe, network, classes, chosen, max(measured[-1], largest))
+    return Plan(
+        recipe=recipe, device=describe(device), devices=devices,
+        parameters=sum(parameter.numel() for parameter in network.parameters()), trained=trained(recipe, network),
+        crop_adds=multiply_adds(network, torch.empty(1, len(recipe.mean), *recipe.crop, device="meta")), image_adds=adds,
+        measured=measured, fixed=line.fixed, per_image=line.per_image, free=free, largest=largest,
+        pass_seconds=line.seconds(images), image_seconds=image_seconds, evaluation_seconds=evaluation, format_seconds=formats,
+        memory_format=chosen, images=len(splits.train), evaluated=len(splits.val),  # type: ignore[arg-type]
+        cache=kept, is_cached=will_cache(recipe, splits.train, kept), disk=disk_space(network, state=steps[0][2]),
+    )  # fmt: skip
+
+
+def pass_images(recipe: Recipe, splits: Splits, devices: int) -> int:
+    """Images of a pass on one device; ValueError if the batch cannot be shared so, or is larger than the split."""
     images = recipe.batch_size // recipe.accumulate // devices
     if images * recipe.accumulate * devices != recipe.batch_size:
         raise ValueError(
             f"batch_size (={recipe.batch_size}) must be a multiple of {devices} devices times accumulate (={recipe.accumulate})"
         )
-    EpochSampler(len(train_data), recipe.batch_size, recipe.seed, processes=devices)  # type: ignore[arg-type]
-    kept = estimate(train_data, devices)
-    if recipe.cache == "memory":
-        kept.check()
-    free = free_memory() // devices  # before any is kept
-    image_seconds = load_seconds(recipe, network, train_data, classes)
-    with float32_products(recipe.tf32):
-        formats = time_formats(recipe, network, classes, images, device) if recipe.memory_format == "auto" else {}
-        chosen: MemoryFormat = faster_format(formats) if recipe.memory_format == "auto" else recipe.memory_format
-        measured, steps = measure_steps(recipe, network, classes, device, chosen)
-        evaluation, adds = evaluate_image(recipe, network, val_data, device)
-    few, (few_bytes, few_seconds, state) = measured[0], steps[0]
-    # where a single image is all that fits, as if a step of none took nothing
-    fewer, fewer_bytes, fewer_seconds = (few, few_bytes, few_seconds) if len(steps) > 1 else (0, 0, 0.0)
-    more_bytes, more_seconds, _ = steps[-1]
-    per_image = max(1.0, (more_bytes - fewer_bytes) / (measured[-1] - fewer))
-    per_image_seconds = max(0.0, (more_seconds - fewer_seconds) / (measured[-1] - fewer))
-    fixed = max(0.0, few_bytes - few * per_image)
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info()[0]
-    largest = max(0, int((ROOM * free - fixed) / per_image))
-    if device.type == "cuda":
-        largest = largest_on_gpu(recipe, network, classes, chosen, max(measured[-1], largest))
-    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    return Plan(
-        recipe=recipe, device=describe(device), devices=devices,
-        parameters=sum(parameter.numel() for parameter in network.parameters()), trained=trained(recipe, network),
-        crop_adds=multiply_adds(network, torch.empty(1, len(recipe.mean), *recipe.crop, device="meta")), image_adds=adds,
-        measured=measured, fixed=fixed, per_image=per_image, free=free, largest=largest,
-        pass_seconds=max(few_seconds + (images - few) * per_image_seconds, few_seconds * min(1, images / few)),
-        image_seconds=image_seconds, evaluation_seconds=evaluation, format_seconds=formats, memory_format=chosen,
-        images=len(train_data), evaluated=len(val_data),  # type: ignore[arg-type]
-        cache=kept, is_cached=will_cache(recipe, train_data, kept), disk=4 * weights + 2 * state,
-    )  # fmt: skip
+    EpochSampler(len(splits.train), recipe.batch_size, recipe.seed, processes=devices)  # type: ignore[arg-type]
+    return images
+
+
+def disk_space(network: nn.Module, state: int) -> int:
+    """Bytes of a run's checkpoints while they are written; `state` are those of the optimizer's numbers."""
+    return 4 * sum(tensor.nbytes for tensor in network.state_dict().values()) + 2 * state
 
 
 def load_seconds(recipe: Recipe, network: nn.Module, data: Dataset[Any], num_classes: int) -> float:
@@ -269,22 +300,17 @@ def evaluate_image(recipe: Recipe, network: nn.Module, data: Dataset[Any], devic
     height, width = np.shape(data[0]["mask"])
     size = working_size(recipe.short_side, height, width)
     x = torch.zeros(1, len(recipe.mean), *size, device=device)
-    network, seconds = network.eval().to(device), []
+    network = network.eval().to(device)
     try:
         with torch.inference_mode():
             network(x)
-            for _ in range(2):
-                wait()
-                start = time.perf_counter()
-                network(x)
-                wait()
-                seconds.append(time.perf_counter() - start)
+            seconds = min(clock(lambda: network(x)) for _ in range(2))
     except torch.OutOfMemoryError:
         raise ValueError(
             f"an evaluation image of {size[0]} x {size[1]} does not fit into the memory that is free; "
             f"give a smaller short_side (={recipe.short_side})"
         ) from None
-    return min(seconds), multiply_adds(network, x)
+    return seconds, multiply_adds(network, x)
 
 
 def trained(recipe: Recipe, network: nn.Module) -> int:

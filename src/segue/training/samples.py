@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 from torch import nn
 from torch.utils.data import Dataset
 
 from segue.data.batches.loading import PixelMap, TrainingSamples
 from segue.data.batches.transforms import Augment, ObjectCrop, Transform
+from segue.data.samples import takes_depth
 from segue.recipes import Recipe
 from segue.training.border_weights import sample_borders, sample_edges
 
 
 def fields_of(recipe: Recipe, sample: dict[str, Any]) -> tuple[str, ...]:
     """The arrays that are an input of the network beside the image: the depth, where the recipe normalises one channel more."""
-    return ("depth",) if "depth" in sample and len(recipe.mean) == np.shape(sample["image"])[-1] + 1 else ()
+    return ("depth",) if takes_depth(len(recipe.mean), sample) else ()
 
 
 def training_samples(

@@ -1,6 +1,5 @@
 """A network with its recipe and its data, as Lightning wants them."""
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +7,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
@@ -16,6 +14,7 @@ from segue.data.batches.loading import EvaluationSamples, evaluation_loader, sam
 from segue.engines.choices import FORMATS
 from segue.images.pictures import Row
 from segue.inference import Normalize, label_maps, resize_image, working_size
+from segue.machine.progress import progress as terminal_progress
 from segue.metrics import ConfusionMatrix
 from segue.models.base import as_segmentation_model
 from segue.recipes import Recipe
@@ -149,7 +148,5 @@ def is_first_process() -> bool:
 
 
 def progress(description: str) -> Callable[[Any], Any]:
-    """A progress bar for a sequence, on the first process, gone when it is done."""
-    if not is_first_process():
-        return iter
-    return lambda sequence: track(sequence, description, transient=True, disable=not sys.stdout.isatty())
+    """A progress bar for a sequence, on the first process alone."""
+    return terminal_progress(description) if is_first_process() else iter

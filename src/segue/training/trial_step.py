@@ -2,7 +2,6 @@
 
 import copy
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from segue.engines.choices import FORMATS
-from segue.machine.timing import wait
+from segue.machine.timing import clock
 from segue.models.base import as_segmentation_model
 from segue.recipes import Recipe
 from segue.training.losses import supervised_loss
@@ -80,14 +79,7 @@ class Step:
         """Of the fastest of some steps; `times` more are taken before on a GPU, and one on a CPU."""
         for _ in range(times if self.device.type == "cuda" else 1):
             self()
-        return min(self.timed() for _ in range(times))
-
-    def timed(self) -> float:
-        wait()
-        start = time.perf_counter()
-        self()
-        wait()
-        return time.perf_counter() - start
+        return min(clock(self) for _ in range(times))
 
 
 @contextmanager
