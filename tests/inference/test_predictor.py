@@ -204,7 +204,7 @@ def reference(model: Predictor, image: np.ndarray, scale: float, mirrored: bool)
 
 @pytest.mark.parametrize("name", ["enet", "bisenetv2", "fanet18"])
 def test_several_scales_and_mirror_images_are_averaged(name: str) -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(1)  # of 0 ENet's classes are nearly even
     network = create_model(name, 5).eval()
     image = np.random.default_rng(0).integers(0, 256, (96, 192, 3), np.uint8)
     labels = Labels.from_names(list("abcde"))
