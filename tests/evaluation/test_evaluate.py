@@ -307,7 +307,7 @@ def test_a_stopped_evaluation_goes_on(
         patch.setattr("segue.evaluation.loop.predict_sample", counted)
         assert call(patch, *args) == 0
     assert len(predicted) == 3
-    assert run.predict_sample is predict  # by which the two of before are pictured
+    assert run.predict_sample is predict  # type: ignore[attr-defined]  # by which the two of before are pictured
     assert "going on after 2 images" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["resumed_after"] == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.json", "README.md", "sheet.jpg", "images.npz"}
