@@ -242,7 +242,7 @@ def measure(
         share = round(operations / figures["median"] / peak, 3)
         row = {"case": name, "side": side, **figures, "GMAC": round(operations / 2, 2), "share_of_peak": share, **more[side]}
         rows.append(row)
-    return rows, sides["segue, auto"].engine.describe()
+    return rows, sides["segue, auto"].engine.describe()  # type: ignore[attr-defined]
 
 
 def means(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -147,7 +147,7 @@ def enet_of_classes(classes: int) -> tuple[ENet, Card]:
         raise SystemExit(f"enet-camvid is a {type(network).__name__}")
     more, last = classes - network.num_classes, network.fullconv
     network.fullconv = nn.ConvTranspose2d(last.in_channels, classes, 2, stride=2)
-    weights = {"weight": torch.cat([last.weight, last.weight[:, :more]], 1), "bias": torch.cat([last.bias, last.bias[:more] - 3])}
+    weights = {"weight": torch.cat([last.weight, last.weight[:, :more]], 1), "bias": torch.cat([last.bias, last.bias[:more] - 3])}  # type: ignore[list-item]
     network.fullconv.load_state_dict(weights)
     return network.eval(), card
 

@@ -75,7 +75,7 @@ def prepare(name: str, size: int) -> tuple[SegmentationModel, Clock, np.ndarray,
     else:
         trained, card = enet_of_classes(CLASSES)
         network = fold_batch_norms(trained).to(memory_format=torch.channels_last)
-        mean, std = card.mean, card.std
+        mean, std = card.mean, card.std  # type: ignore[assignment]
         image = Streets("val", count=1, size=(size, size))[0]["image"]
     clock = Clock(network)
     predictor = Predictor(network, Labels.from_names([str(i) for i in range(CLASSES)]), mean, std)

@@ -49,7 +49,7 @@ class PeerStep(Step):
     def __call__(self) -> None:
         kind = TYPES.get(self.recipe.precision)
         with torch.autocast(self.device.type, kind, enabled=kind is not None):
-            loss = nn.functional.cross_entropy(self.network(self.images), self.target)
+            loss = nn.functional.cross_entropy(self.network(self.images), self.target)  # type: ignore[attr-defined]
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -113,7 +113,7 @@ def make_peer(network: str, recipe: Recipe, device: torch.device, threads: int) 
     torch.set_num_threads(threads)
     (make,) = [case.make for case in CASES if case.network == network and case.make]
     peer = PeerStep(recipe, Logits(make()), CLASSES, recipe.batch_size, device)
-    peer.target = peer.batch["mask"].long()
+    peer.target = peer.batch["mask"].long()  # type: ignore[attr-defined]
     return peer
 
 
@@ -136,7 +136,7 @@ def measure(case: Case, recipe: Recipe, device: torch.device, rounds: int) -> di
     for side in sides.values():
         if isinstance(side, Apart):
             side.close()
-    for side, figures in found.items():
+    for side, figures in found.items():  # type: ignore[assignment]
         network = networks[side]
         figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
         figures["multiply_adds"] = multiply_adds(network, torch.empty(1, case.channels, *recipe.crop, device="meta"))

@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Any
 from segue._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from segue.checkpoint import load_checkpoint, save_checkpoint
-    from segue.data import create_dataset
-    from segue.evaluation import evaluate, evaluate_files, evaluate_images
-    from segue.inference import Predictor
-    from segue.labels import Labels
-    from segue.metrics import ConfusionMatrix, ImageMatrices
-    from segue.models import create_model, list_models
-    from segue.recipes import Recipe, get_recipe
-    from segue.training.losses import cross_entropy
-    from segue.training.train import train
+    from segue.checkpoint import load_checkpoint as load_checkpoint
+    from segue.checkpoint import save_checkpoint as save_checkpoint
+    from segue.data import create_dataset as create_dataset
+    from segue.evaluation import evaluate as evaluate
+    from segue.evaluation import evaluate_files as evaluate_files
+    from segue.evaluation import evaluate_images as evaluate_images
+    from segue.inference import Predictor as Predictor
+    from segue.labels import Labels as Labels
+    from segue.metrics import ConfusionMatrix as ConfusionMatrix
+    from segue.metrics import ImageMatrices as ImageMatrices
+    from segue.models import create_model as create_model
+    from segue.models import list_models as list_models
+    from segue.recipes import Recipe as Recipe
+    from segue.recipes import get_recipe as get_recipe
+    from segue.training.losses import cross_entropy as cross_entropy
+    from segue.training.train import train as train
 
 # Each public name with its module, which is imported when the name is first used.
 PUBLIC = {

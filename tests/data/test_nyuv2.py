@@ -26,7 +26,7 @@ def picture(number: int) -> NDArray[np.uint8]:
 
 
 def metres(number: int) -> NDArray[np.float32]:
-    return np.random.default_rng(number).integers(0, 10_000, SIZE).astype(np.float32) / 1000
+    return np.random.default_rng(number).integers(0, 10_000, SIZE).astype(np.float32) / 1000  # type: ignore[return-value]
 
 
 def kinds(number: int) -> NDArray[np.uint16]:

@@ -119,7 +119,7 @@ def jpeg_mask_with_the_name_of_a_png(root: Path) -> None:
 
 def blend(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
     small = cv2.resize(mask, (28, 21), interpolation=cv2.INTER_LINEAR)
-    return cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return cv2.resize(small, mask.shape[::-1], interpolation=cv2.INTER_LINEAR)  # type: ignore[return-value]
 
 
 def anti_aliased(root: Path) -> None:
@@ -452,7 +452,7 @@ def test_smooth_edges_between_colours_are_ignored(tmp_path: Path) -> None:
     root = write_set(tmp_path / "set")
     truth = {path.name: np.array(PIL.Image.open(path)) for path in masks_of(root)}
     labels = Labels(tuple(NAMES), ((0, 0, 0), (250, 0, 0), (0, 250, 0), (0, 0, 250)))
-    change(root, lambda mask: cv2.blur(labels.colorize(mask), (3, 3)))
+    change(root, lambda mask: cv2.blur(labels.colorize(mask), (3, 3)))  # type: ignore[return-value]
     found = examined(root)
     assert found.meaning
     convert(root, tmp_path / "out", found.meaning)
@@ -587,7 +587,7 @@ def test_quick_check_takes_any_data(capsys: pytest.CaptureFixture[str], tmp_path
 def test_a_split_that_holds_val_has_no_duplicates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = write_set(tmp_path / "own")
     train_data, val_data = (create_dataset("folder", str(root), split) for split in ("train", "val"))
-    train_data.pairs += val_data.pairs
+    train_data.pairs += val_data.pairs  # type: ignore[attr-defined]
     quick_check(train_data, val_data)
     assert capsys.readouterr().out == ""
 
@@ -614,7 +614,7 @@ def test_a_void_label_after_the_last_can_be_ignored(tmp_path: Path) -> None:
     fault = examined(root).faults[0]
     assert fault.name == "background-is-a-class" and "Only you know" in fault.way_out
     assert lines_used(root, fault.lines.splitlines()[2]) == []
-    assert create_dataset("folder", str(root)).table[:4].tolist() == [0, 1, 2, IGNORE]
+    assert create_dataset("folder", str(root)).table[:4].tolist() == [0, 1, 2, IGNORE]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(("labels", "classes"), [
@@ -650,7 +650,7 @@ def test_a_name_that_is_dropped_shifts_no_other(tmp_path: Path) -> None:
     assert lines_used(root, fault.lines) == []
     samples = create_dataset("folder", str(root))
     assert samples.labels.names == tuple(NAMES)
-    assert samples.table[[0, 1, 3, 4, 5]].tolist() == [0, 1, 2, 3, IGNORE]
+    assert samples.table[[0, 1, 3, 4, 5]].tolist() == [0, 1, 2, 3, IGNORE]  # type: ignore[attr-defined]
 
 
 def test_if_number_0_is_missing_the_labels_may_be_counted_from_1(tmp_path: Path) -> None:

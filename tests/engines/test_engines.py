@@ -234,7 +234,7 @@ class Fake:
 def with_fake(monkeypatch: pytest.MonkeyPatch, wrong: bool, torch_is_slow: bool = True) -> list[Fake]:
     """`auto` may choose between torch and a fake; the fakes that it makes."""
     made: list[Fake] = []
-    candidates = {"torch": auto_engine.TorchEngine, "fake": lambda model, _: made.append(Fake(model, wrong)) or made[-1]}
+    candidates = {"torch": auto_engine.TorchEngine, "fake": lambda model, _: made.append(Fake(model, wrong)) or made[-1]}  # type: ignore[attr-defined]
     times = {"torch": 2.0 if torch_is_slow else 1.0, "fake": 1.5}
     monkeypatch.setattr(auto_engine, "CANDIDATES", candidates)
     monkeypatch.setattr(auto_engine, "installed", lambda name: True)

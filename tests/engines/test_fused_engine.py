@@ -112,7 +112,7 @@ def test_a_tangle_of_what_can_be_fused_and_what_cannot() -> None:
     with torch.no_grad():
         expected = model(x)
     torch.testing.assert_close(engine(x), expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
-    (graph,) = engine.graphs.values()
+    (graph,) = engine.graphs.values()  # type: ignore[attr-defined]
     left = [str(node.target) for node in graph.graph.nodes if "batch_norm" in str(node.target)]
     assert len(left) == 2  # behind the map that is used twice, and before a convolution
 

@@ -306,7 +306,7 @@ def test_a_stopped_evaluation_goes_on(
         patch.setattr("segue.evaluation.loop.predict_sample", counted)
         assert call(patch, *args) == 0
     assert len(predicted) == 3
-    assert run.predict_sample is predict  # by which the two of before are pictured
+    assert run.predict_sample is predict  # type: ignore[attr-defined]  # by which the two of before are pictured
     assert "going on after 2 images" in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "scores.json").read_text())["resumed_after"] == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"scores.json", "README.md", "sheet.jpg", "images.npz"}
@@ -444,7 +444,7 @@ def test_each_image_is_predicted_once(tmp_path: Path, monkeypatch: pytest.Monkey
         tmp_path / "unet", create_model("unet", 2, 1, width=4), Card("unet", Cells.labels, 1, {"width": 4}, (0.5,), (0.5,))
     )
     monkeypatch.setitem(DATASETS, "cells", lambda split: Cells(split, count=9, size=(40, 56)))
-    look, find, seen, searches = Predictor.look, run.find_checkpoint, [], []
+    look, find, seen, searches = Predictor.look, run.find_checkpoint, [], []  # type: ignore[attr-defined]
     monkeypatch.setattr(Predictor, "look", lambda *given: seen.append(given) or look(*given))
     for module in (run, segue.checkpoint):
         monkeypatch.setattr(module, "find_checkpoint", lambda path: searches.append(path) or find(path))

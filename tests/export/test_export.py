@@ -14,7 +14,7 @@ from helpers.commands import call
 from helpers.extras import needed
 from helpers.networks import NETWORKS, Options, small_model
 from segue.checkpoint import Card, load_checkpoint, save_checkpoint
-from segue.data import Streets
+from segue.data import Streets  # type: ignore[attr-defined]
 from segue.data.synthetic.streets import STREETS
 from segue.evaluation import evaluate
 from segue.export.parity import Parity

@@ -14,7 +14,7 @@ SAMPLES = 200  # values that are kept of an output
 def uniform(name: str, count: int) -> NDArray[np.float64]:
     """Numbers from 0 up to 1, the same for a name on every machine."""
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-    return (np.random.Philox(key=key).random_raw(count) >> np.uint64(11)) * 2.0**-53
+    return (np.random.Philox(key=key).random_raw(count) >> np.uint64(11)) * 2.0**-53  # type: ignore[return-value]
 
 
 def weight(name: str, shape: Sequence[int]) -> Tensor:

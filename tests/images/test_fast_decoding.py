@@ -65,7 +65,7 @@ def test_every_filter_is_undone(tmp_path: Path, kind: int, channels: int) -> Non
     rows[:, 0] = kind
     color = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     header = struct.pack(">IIBBBBB", width, height, 8, color, 0, 0, 0)
-    data = decoding.PNG + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")
+    data = decoding.PNG + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes())) + chunk(b"IEND", b"")  # type: ignore[attr-defined]
     found = decoding.decode_png(data)
     assert found is not None
     expected = np.array(PIL.Image.open(io.BytesIO(data))).reshape(height, width, channels)
@@ -160,7 +160,7 @@ def odd_files(folder: Path) -> list[Path]:
         "huge": struct.pack(">I", 2**30) + png[20:29],
         "empty": struct.pack(">I", 0) + png[20:29],
     }.items():
-        (folder / f"{name}.png").write_bytes(decoding.PNG + chunk(b"IHDR", header) + png[33:])
+        (folder / f"{name}.png").write_bytes(decoding.PNG + chunk(b"IHDR", header) + png[33:])  # type: ignore[attr-defined]
     return sorted(folder.iterdir())
 
 

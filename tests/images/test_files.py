@@ -111,7 +111,7 @@ def test_kinds_of_images(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.webp", "a.tif", "packed.tif", "grey.tif", "grey.png"])
 def test_images_are_turned_upright(name: str, orientation: int, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"a.jpg": {"quality": 100}, "a.webp": {"lossless": True}}.get(name, {})
+    settings: dict[str, Any] = {"a.jpg": {"quality": 100}, "a.webp": {"lossless": True}}.get(name, {})  # type: ignore[assignment]
     if name == "packed.tif":
         settings = {"compression": "tiff_deflate"}
     stored = GREY if name.startswith("grey") else COLORS

@@ -215,7 +215,7 @@ def test_rand_error_is_that_of_all_pairs(drawn):
             predicted = one in found and found[one] == found.get(other)
             together += Counter({"both": true and predicted, "true": true, "predicted": predicted})
         total = together["true"] + together["predicted"]
-        best = max(best, 2 * together["both"] / total if total else 1)
+        best = max(best, 2 * together["both"] / total if total else 1)  # type: ignore[assignment]
     expected = 1 - best if truth.any() else math.nan
     assert rand_error(truth, probability) == pytest.approx(expected, nan_ok=True)
 

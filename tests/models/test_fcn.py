@@ -197,7 +197,7 @@ def test_vgg16_fills_the_trunk() -> None:
     maps = (3, 64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     shapes = {f"features.{place}": (maps[i + 1], maps[i], 3, 3) for i, place in enumerate(places)}
-    shapes |= {"classifier.0": (4096, 25088), "classifier.3": (4096, 4096), "classifier.6": (1000, 4096)}
+    shapes |= {"classifier.0": (4096, 25088), "classifier.3": (4096, 4096), "classifier.6": (1000, 4096)}  # type: ignore[dict-item]
     weights = {}
     for number, (name, shape) in enumerate(shapes.items()):
         weights[f"{name}.weight"] = torch.tensor(float(number)).expand(shape)

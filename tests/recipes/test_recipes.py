@@ -41,7 +41,7 @@ def test_it_trains_its_network_with_its_loss(name: str, tmp_path: Path) -> None:
     data, channels = (Cells, 1) if cells else (Streets, 4 if len(recipe.mean) == 4 else 3)
     recipe = replace(
         recipe, before="", classifier="", epochs=1, batch_size=2, learning_rate=1e-4, crop=(64, 64), workers=0,
-        options={**NARROW[recipe.network], **recipe.options}, mean=(0.5,) * channels, std=(0.3,) * channels,
+        options={**NARROW[recipe.network], **recipe.options}, mean=(0.5,) * channels, std=(0.3,) * channels,  # type: ignore[dict-item]
         memory_format="channels_first",  # or both are timed, which takes longer than the training
     )  # fmt: skip
     size = (64, 64)

@@ -29,9 +29,9 @@ def plain_cross_entropy(logits, target, weights, reduction):
         scores = logits[n, :, y, x].tolist()
         probability = math.exp(scores[label]) / sum(math.exp(score) for score in scores)
         weight = float(weights[label]) if weights is not None else 1
-        total -= weight * math.log(probability)
+        total -= weight * math.log(probability)  # type: ignore[assignment]
         pixels += 1
-        weight_sum += weight
+        weight_sum += weight  # type: ignore[assignment]
     return total / {"mean": pixels, "sum": 1, "weights": weight_sum}[reduction]
 
 

@@ -86,7 +86,7 @@ def test_sigmoid_focal_is_its_formula_and_draws_towards_the_truth() -> None:
         if edges[n, y, x] != 255:
             p = 1 / (1 + math.exp(-logits[n, 0, y, x].item()))
             p, alpha = (p, 0.25) if edges[n, y, x] else (1 - p, 0.75)
-            total -= alpha * (1 - p) ** 2 * math.log(p)
+            total -= alpha * (1 - p) ** 2 * math.log(p)  # type: ignore[assignment]
             count += 1
     assert sigmoid_focal(logits, edges).item() == pytest.approx(total / count)
     logits.requires_grad_()

@@ -166,7 +166,7 @@ class TestLoaders:
     def test_training_batches_do_not_depend_on_workers(self, workers: int) -> None:
         loader = training_loader(training(), 5, workers)
         for epoch in (0, 1):
-            loader.sampler.set_epoch(epoch)
+            loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
             batches = list(loader)
             assert [batch["image"].shape for batch in batches] == [(5, 3, 16, 16)] * 2
             for number, batch in enumerate(batches):

@@ -67,7 +67,7 @@ def test_splits_seeds_and_pictures_differ():
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 300), (300, 33)])
 def test_any_size(size):
-    for sample in Cells(count=4, size=size):
+    for sample in Cells(count=4, size=size):  # type: ignore[attr-defined]
         assert sample["mask"].shape == size
         assert set(np.unique(sample["mask"])) <= {0, 1}
 

@@ -70,7 +70,7 @@ def test_count_does_not_change_scenes():
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 500), (500, 33), (97, 211)])
 def test_any_size(size):
-    for sample in Streets(count=3, size=size):
+    for sample in Streets(count=3, size=size):  # type: ignore[attr-defined]
         assert sample["mask"].shape == size
         assert set(np.unique(sample["mask"])) <= {*range(9), IGNORE}
         assert np.isfinite(sample["depth"]).all() and sample["depth"].min() > 0
