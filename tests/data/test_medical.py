@@ -135,6 +135,21 @@ class TestBrats:
         assert np.array_equal(sample["mask"], as_seen(labels((0, 1, 2, 3)), 1))  # 4 in the file
         assert len(Brats(tmp_path)) == 12
 
+    def test_labels_under_a_slope_and_without_a_number(self, tmp_path: Path) -> None:
+        """nibabel saves floats under an integer head with a slope: 1 comes back as 0.996."""
+        write_brats(tmp_path, cases=1)
+        path = tmp_path / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz"
+        expected = Brats(tmp_path).mask(1)
+        image = nibabel.load(path)
+        floats = np.asarray(image.dataobj).astype(np.float64)
+        head = image.header.copy()
+        head.set_data_dtype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(floats, image.affine, head), path)
+        assert nibabel.load(path).dataobj.slope < 1
+        assert np.array_equal(Brats(tmp_path).mask(1), expected)
+        nibabel.save(nibabel.Nifti1Image(np.where(floats == 4, np.nan, floats).astype(np.float32), image.affine), path)
+        assert np.array_equal(Brats(tmp_path).mask(1), np.where(expected == 3, 255, expected))
+
     def test_labels(self) -> None:
         assert BRATS.labels.names == ("background", "necrotic core", "edema", "enhancing tumour")
         assert ISLES.labels.names == ("background", "infarct")
@@ -256,6 +271,12 @@ class TestFaults:
         """A compressed file that is whole, of a volume that is not."""
         path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-200]))
 
+    def test_an_infinite_label(self, tmp_path: Path) -> None:
+        write_brats(tmp_path, cases=1)
+        save(tmp_path / "BraTS2021_00000" / "BraTS2021_00000_seg.nii.gz", np.where(labels() == 1, np.inf, 0))
+        with pytest.raises(DataError, match="has the label inf; labels are whole numbers"):
+            Brats(tmp_path).mask(1)
+
     @pytest.mark.parametrize(
         ("plant", "name", "message"),
         [
@@ -273,8 +294,8 @@ class TestFaults:
             (lambda path: save(path, values(1), affine=AFFINE @ np.diag([-1, 1, 1, 1])), "t2", r"lies \d+\.\d voxels away"),
             (lambda path: save(path, labels((0, 3))), "seg", r"has the label 3; allowed are 0 to 2, 4"),
             (lambda path: save(path, labels().astype(np.float32) / 2), "seg", r"has the label 0\.5; labels are whole numbers"),
-            (lambda path: save(path, labels().astype(np.int16) * -7), "seg", r"has the label -7; labels are whole numbers"),
-            (lambda path: save(path, labels().astype(np.int16) * 300), "seg", r"has the label 300; labels are whole numbers"),
+            (lambda path: save(path, labels().astype(np.int16) * -7), "seg", r"has the label -7; allowed are 0 to 2, 4"),
+            (lambda path: save(path, labels().astype(np.int16) * 300), "seg", r"has the label 300; allowed are 0 to 2, 4"),
         ],
     )  # fmt: skip
     def test_a_damaged_file(self, plant: Callable[[Path], object], name: str, message: str, tmp_path: Path) -> None:

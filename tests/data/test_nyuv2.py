@@ -165,7 +165,7 @@ def test_faults_in_the_folders_name_the_file(tmp_path: Path) -> None:
     samples, place = Nyuv2(tmp_path), tmp_path / "train"
     faults = (
         ("labels_40", lambda path: PIL.Image.fromarray(np.full(SIZE, 41, "u1")).save(path), "the label 41; allowed are"),
-        ("labels_40", lambda path: PIL.Image.fromarray(kinds(1)).save(path), r"is no mask"),
+        ("labels_40", lambda path: PIL.Image.fromarray(kinds(1)).save(path), "has the label"),
         ("labels_40", lambda path: path.unlink(), "does not exist; NYU Depth v2 is"),
         ("depth", lambda path: PIL.Image.fromarray(metres(1)).save(path.with_suffix(".tif")) or path.unlink(), "not exist; NYU"),
         ("depth", lambda path: PIL.Image.fromarray(picture(1)).save(path), "has the mode RGB"),

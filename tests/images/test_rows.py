@@ -92,12 +92,20 @@ def test_what_a_network_cannot_see_is_void_where_the_file_says_so(tmp_path: Path
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), expected)
 
 
-def test_nan_in_a_channel_or_that_is_no_nodata_is_refused(tmp_path: Path) -> None:
+def test_nan_in_all_channels_is_void_whatever_the_file_says(tmp_path: Path) -> None:
     image = smooth(3, np.float32)
     image[3, 4] = np.nan
-    tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **nodata("-1"))
-    with pytest.raises(ValueError, match="3 values that are nan"):
-        label_file(predictor(), tmp_path / "a.tif", tmp_path / "b.tif")
+    for more in (nodata("-1"), {}):
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **more)
+        label_file(predictor(), tmp_path / "a.tif", tmp_path / "b.tif", overlay=False)
+        void = tifffile.imread(tmp_path / "b.tif") == 255
+        assert void[3, 4]
+        assert void.sum() == 1
+
+
+def test_nan_in_a_channel_is_refused(tmp_path: Path) -> None:
+    image = smooth(3, np.float32)
+    image[3, 4] = np.nan
     image[3, 4, 0] = 0
     tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb", **nodata("nan"))
     with pytest.raises(ValueError, match="2 values that are nan"):

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.samples import DataError, Sample, Samples
+from segue.data.samples import DamagedError, DataError, Sample, Samples
 from segue.images import IMAGE_SUFFIXES, ImageError, Raster, check_image
-from segue.images.fast_decoding import read_image, read_mask
-from segue.images.files import opened
+from segue.images.fast_decoding import read_image, read_stored
+from segue.images.files import DamagedImageError
+from segue.images.masks import ColourError, StoredMask
 from segue.images.relabel import relabel
 from segue.labels import IGNORE, Labels, Mask
 
@@ -39,7 +40,8 @@ LONE: ContextVar[list[tuple[Path, str]] | None] = ContextVar("LONE", default=Non
 class FileSamples(Samples):
     """Pairs of an image file and a mask file.
 
-    `mapping` takes each label that may stand in a mask to a class number or to 255; any other label is a DataError.
+    `mapping` takes each label that may stand in a mask, any whole number, to a class number or to 255; any other label is a
+    DataError.
     """
 
     splits: tuple[str, ...] = ()
@@ -52,9 +54,24 @@ class FileSamples(Samples):
         self.labels = labels
         self.known = np.zeros(256, bool)
         self.table = np.full(256, IGNORE, np.uint8)
-        for label, number in mapping.items():
-            self.known[label] = True
-            self.table[label] = number
+        self.said: frozenset[int] = frozenset()  # labels of which the user says what they are, whatever a file says
+        self.stand_ins: dict[int, int] = {}  # for labels that are no byte: a byte with the same meaning
+        self.reserved: set[int] = set()  # those of these bytes that are no labels themselves
+        for label, number in sorted(mapping.items(), key=lambda entry: not 0 <= entry[0] <= 255):
+            byte = label if 0 <= label <= 255 else self.stand_in(label, number)
+            self.known[byte] = True
+            self.table[byte] = number
+
+    def stand_in(self, label: int, number: int) -> int:
+        """A byte for a label that is none; ValueError if all are taken."""
+        alike = [byte for byte in range(256) if self.known[byte] and self.table[byte] == number]
+        free = [byte for byte in (number, *range(IGNORE)) if not self.known[byte]]
+        if not alike and not free:
+            raise ValueError(f"mapping has the label {label} beside 256 others; give fewer")
+        if not alike:
+            self.reserved.add(free[0])
+        self.stand_ins[label] = (alike or free)[0]
+        return self.stand_ins[label]
 
     def check_split(self, split: str) -> None:
         """DataError if there is no such part."""
@@ -74,17 +91,54 @@ class FileSamples(Samples):
 
     def mask(self, index: int) -> Mask:
         path = self.pairs[index][1]
-        return self.decode(read(path, read_mask, self.help), path)
+        stored, void = self.as_bytes(read(path, read_stored, self.help), path)
+        mask = self.decode(stored, path)
+        if void is not None:
+            mask[void] = IGNORE
+        return mask
+
+    def as_bytes(self, stored: StoredMask, path: Path) -> tuple[Mask, NDArray[np.bool_] | None]:
+        """Labels of 8 bits, and where the file says that there are none; DataError for others that mean nothing.
+
+        What the user says of a number counts more than that the file says it is none.
+        """
+        numbers, void, nodata = stored
+        if nodata is not None and nodata not in self.said:
+            missing = numbers == nodata
+            void = missing if void is None else void | missing
+        if numbers.dtype == np.uint8 and void is None and not self.stand_ins:
+            return numbers.astype(np.uint8, copy=False), None
+        labels = numbers.astype(np.int64)
+        if void is not None:
+            labels[void] = self.void_label
+        held = set(np.unique(labels).tolist())
+        strange = [label for label in sorted(held) if label in self.reserved or not (0 <= label < 256 or label in self.stand_ins)]
+        if strange:
+            raise DataError(self.strange_labels(strange, path))
+        for label in held & self.stand_ins.keys():
+            labels[labels == label] = self.stand_ins[label]
+        return labels.astype(np.uint8), void
+
+    @property
+    def void_label(self) -> int:
+        """A label that is ignored, if there is any."""
+        known = np.flatnonzero(self.known)[::-1].tolist()
+        return next((label for label in known if self.table[label] == IGNORE), known[-1])
+
+    def strange_labels(self, labels: Sequence[int], path: Path) -> str:
+        """What to say of a file with labels that mean nothing."""
+        known = sorted({*np.flatnonzero(self.known).tolist()} - self.reserved | self.stand_ins.keys())
+        return (
+            f"{path} has the label {', '.join(map(str, labels[:8]))}; "
+            f"allowed are {', '.join(ranges(np.array(known)))}; correct the mask or the mapping of labels"
+        )
 
     def decode(self, stored: Mask, path: Path) -> Mask:
         """The class numbers of the labels that this file holds."""
         numbers, seen = relabel(stored, self.table)
         wrong = np.flatnonzero(seen & ~self.known)
         if len(wrong):
-            raise DataError(
-                f"{path} has the label {', '.join(map(str, wrong[:8]))}; "
-                f"allowed are {', '.join(ranges(np.flatnonzero(self.known)))}; correct the mask or the mapping of labels"
-            )
+            raise DataError(self.strange_labels(wrong.tolist(), path))
         return numbers
 
     def name(self, index: int) -> str:
@@ -106,15 +160,24 @@ def read(path: Path, reader: Callable[[Path], T], help: str = "") -> T:
     try:
         return reader(path)
     except ImageError as error:
-        raise DataError(f"{error}; {help}" if help and not path.exists() else str(error)) from None
+        kind = DamagedError if isinstance(error, DamagedImageError) else DataError
+        raise kind(f"{error}; {help}" if help and not path.exists() else str(error)) from None
 
 
 def read_numbers(path: Path) -> NDArray[np.uint16]:
-    """The numbers in a grey picture of 8 or 16 bits, (H, W)."""
-    with opened(path) as file:
-        if file.mode not in ("L", "I;16", "I;16B"):
-            raise ImageError(f"{path} has the mode {file.mode}; it must have one channel of 8 or 16 bits that holds numbers")
-        return np.array(file).astype(np.uint16)
+    """The numbers of 0 to 65535 in a grey picture, (H, W); 0 where it says that there are none."""
+    try:
+        numbers, void, nodata = read_stored(path)
+    except ColourError as error:
+        raise ImageError(f"{path} has the mode {error.mode}; it must have one channel that holds numbers") from None
+    if nodata is not None:
+        void = numbers == nodata if void is None else void | (numbers == nodata)
+    if void is not None:
+        numbers = np.where(void, numbers.dtype.type(0), numbers)
+    low, high = numbers.min(initial=0), numbers.max(initial=0)
+    if low < 0 or high > 65535:
+        raise ImageError(f"{path} holds the numbers {low} to {high}; they must be 0 to 65535")
+    return numbers.astype(np.uint16)
 
 
 def read_lines(path: Path, help: str) -> list[str]:

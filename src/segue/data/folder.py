@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from segue.data.files import FileSamples, Pair, pair_files, read
-from segue.data.samples import DataError
+from segue.data.samples import DataError, Sample
 from segue.images import ImageError, Raster, check_image, find_fault, read_channels
+from segue.images.channels import read_with_void
 from segue.images.fast_decoding import read_image
-from segue.labels import IGNORE, Labels
+from segue.images.photos import read_void
+from segue.labels import IGNORE, Labels, Mask
 from segue.suggest import did_you_mean
 
 T = TypeVar("T")
@@ -73,15 +77,34 @@ class Folder(FileSamples):
             pairs = pair_files(root / split / "images", root / split / "masks", HELP)
         super().__init__(pairs, description.labels, description.mapping)
         self.channels = description.channels
+        self.said = description.said
         self.first: tuple[Path, str] | None = None  # an image with its type, which the others must have
 
     def image(self, index: int) -> Raster:
         path = self.pairs[index][0]
-        return self.wide_image(path) if self.channels else read(path, lambda path: as_photo(path, read_image))
+        return self.wide_image(path)[0] if self.channels else read(path, lambda path: as_photo(path, read_image))
 
-    def wide_image(self, path: Path) -> Raster:
-        """All channels of the image; DataError unless they are as many as they should be, and of the type of the others."""
-        image = read(path, read_channels)
+    def __getitem__(self, index: int) -> Sample:
+        path = self.pairs[index][0]
+        image, void = self.wide_image(path) if self.channels else (self.image(index), self.void(index))
+        mask = super().mask(index)
+        self.check_sizes(index, image.shape[1::-1], mask)
+        return {"image": image, "mask": with_void(mask, void)}
+
+    def mask(self, index: int) -> Mask:
+        mask, void = super().mask(index), self.void(index)
+        return with_void(mask, void) if void is None or void.shape == mask.shape else mask
+
+    def void(self, index: int) -> NDArray[np.bool_] | None:
+        path = self.pairs[index][0]
+        return self.wide_image(path)[1] if self.channels else read(path, read_void)
+
+    def wide_image(self, path: Path) -> tuple[Raster, NDArray[np.bool_] | None]:
+        """All channels of the image, and where they show nothing; DataError unless they are as many as they should be, and of
+        the type of the others."""
+        stored = read(path, read_with_void)
+        spare = stored.alpha and stored.image.shape[2] == self.channels + 1
+        image, void, _ = stored.without_alpha() if spare else stored
         if image.shape[2] != self.channels:
             raise DataError(
                 f"{path} has {image.shape[2]} channel(s) of {image.shape[1]} x {image.shape[0]} pixels (width x height), but "
@@ -97,12 +120,16 @@ class Folder(FileSamples):
                 f"{path} is of {image.dtype}, but {self.first[0]} is of {self.first[1]}, which is scaled otherwise; save all "
                 "images of a data set with one type"
             )
-        return image
+        return image, void
 
     def check(self, index: int) -> None:
         path = self.pairs[index][0]
         size = self.image(index).shape[1::-1] if self.channels else read(path, lambda path: as_photo(path, check_image))
-        self.check_sizes(index, size, self.mask(index))
+        self.check_sizes(index, size, super().mask(index))
+
+
+def with_void(mask: Mask, void: NDArray[np.bool_] | None) -> Mask:
+    return mask if void is None else np.where(void, np.uint8(IGNORE), mask)
 
 
 def as_photo(path: Path, reader: Callable[[Path], T]) -> T:
@@ -126,6 +153,8 @@ class Description:
     splits: Mapping[str, float | list[str]]
     channels: int
     """Of an image; 0 for photos, seen as RGB."""
+    said: frozenset[int]
+    """The labels that it names."""
 
     @classmethod
     def read(cls, path: Path) -> "Description":
@@ -154,7 +183,9 @@ class Description:
         channels = fields.get("channels", 0)
         if "channels" in fields and (type(channels) is not int or channels < 1):
             raise ValueError(f"channels (={channels!r}) must be how many channels an image has, such as 6")
-        return cls(labels, parse_mapping(fields, labels.names), parse_splits(fields), channels)
+        mapping = parse_mapping(fields, labels.names)
+        said = frozenset([*fields.get("mapping", {}), *fields.get("ignore", [])])
+        return cls(labels, mapping, parse_splits(fields), channels, said)
 
 
 def parse_labels(fields: Mapping[str, Any]) -> Labels:
@@ -174,15 +205,17 @@ def parse_labels(fields: Mapping[str, Any]) -> Labels:
 def parse_mapping(fields: Mapping[str, Any], names: tuple[str, ...]) -> dict[int, int]:
     numbers: dict[Any, int] = {"ignore": IGNORE} | {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
     mapping = fields.get("mapping", {i: i for i in range(len(names))})
-    if not isinstance(mapping, dict) or not all(is_byte(label) for label in mapping):
-        raise ValueError(f"mapping (={mapping!r}) must take labels, 0 to 255, to classes, such as {{0: {names[0]}, 255: ignore}}")
+    if not isinstance(mapping, dict) or not all(type(label) is int for label in mapping):
+        raise ValueError(
+            f"mapping (={mapping!r}) must take labels, whole numbers, to classes, such as {{0: {names[0]}, 255: ignore}}"
+        )
     for label, name in mapping.items():
         if isinstance(name, bool) or not isinstance(name, int | str) or name not in numbers:
             allowed = f"a class number, 0 to {len(names) - 1}, a class name ({', '.join(names)}) or ignore"
             raise ValueError(f"mapping takes the label {label} to {name!r}; it must be {allowed}")
     ignore = fields.get("ignore", [])
-    if not isinstance(ignore, list) or not all(is_byte(label) for label in ignore):
-        raise ValueError(f"ignore (={ignore!r}) must be a list of labels, 0 to 255")
+    if not isinstance(ignore, list) or not all(type(label) is int for label in ignore):
+        raise ValueError(f"ignore (={ignore!r}) must be a list of labels, whole numbers")
     result = {IGNORE: IGNORE} | {label: numbers[name] for label, name in mapping.items()}
     for label in ignore:
         if result.get(label, IGNORE) != IGNORE:

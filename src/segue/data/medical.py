@@ -15,7 +15,8 @@ from segue.data.folder import parse_labels, parse_mapping, strings
 from segue.data.nifti import SUFFIXES, check_whole, import_nibabel, mean_and_deviation, read_header, read_volume
 from segue.data.samples import DataError
 from segue.images import Raster
-from segue.labels import Labels, Mask
+from segue.images.masks import StoredMask
+from segue.labels import IGNORE, Labels, Mask
 from segue.suggest import did_you_mean
 
 KEYS = ("names", "palette", "mapping", "ignore", "modalities", "label", "cases", "averaged")
@@ -111,14 +112,20 @@ class VolumeSamples(FileSamples):
         volume = read_volume(path)
         if number >= volume.stored.shape[2]:
             self.check_case(case)
-        values = volume.slice(number)[..., 0]
-        labels = values.astype(np.uint8)
-        if not np.array_equal(labels, values):
-            wrong = values[labels != values][0]
+        values = volume.values(number)[..., 0]
+        void, finite = np.isnan(values), np.where(np.isfinite(values), values, np.float32(0))
+        labels = np.rint(finite)
+        # Floats that were saved as integers with a slope come back up to half a step beside what they were.
+        step = abs(volume.slope) if abs(volume.slope) < 1 else 0
+        wrong = np.isinf(values) | (np.abs(finite - labels) > 0.501 * step)
+        if wrong.any():
             raise DataError(
-                f"{path} has the label {wrong:g}; labels are whole numbers, 0 to 255: resample it by nearest neighbour"
+                f"{path} has the label {values[wrong][0]:g}; labels are whole numbers, or nan where there is none: resample it "
+                "by nearest neighbour"
             )
-        return self.decode(labels, path)
+        stored, missing = self.as_bytes(StoredMask(labels.astype(np.int64), void if void.any() else None), path)
+        mask = self.decode(stored, path)
+        return mask if missing is None else np.where(missing, np.uint8(IGNORE), mask)
 
     def name(self, index: int) -> str:
         case, number = self.slices[index]

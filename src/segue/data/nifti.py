@@ -32,11 +32,15 @@ class Volume:
 
         T is 1, or the number of times. What is not a finite number is 0.
         """
+        return np.nan_to_num(self.values(number), copy=False, nan=0, posinf=0, neginf=0)
+
+    def values(self, number: int) -> NDArray[np.float32]:
+        """The same with whatever stands in the file."""
         part = np.asarray(self.stored[::-1, ::-1, number])
         values = part.reshape(*part.shape[:2], -1).swapaxes(0, 1).astype(np.float32)
         if (self.slope, self.offset) != (1, 0):
             values = values * np.float32(self.slope) + np.float32(self.offset)
-        return np.nan_to_num(values, copy=False, nan=0, posinf=0, neginf=0)
+        return values
 
     def mean_slice(self, number: int) -> NDArray[np.float32]:
         """The mean over time of a slice, (H, W)."""

@@ -27,6 +27,10 @@ class DataError(ValueError):
     """The data are missing, incomplete, or not what they should be; the message names the file and the ways out."""
 
 
+class DamagedError(DataError):
+    """A file is not there, cut short, or none of its kind: to be copied anew, where other DataErrors are to be mended."""
+
+
 class Samples(Dataset[Sample]):
     """A data set: samples by number, what their labels mean, and a name for each that a person can find again.
 
@@ -45,6 +49,10 @@ class Samples(Dataset[Sample]):
     def truth(self, index: int) -> Sample:
         """What a scorer asks of the sample; without the image, where that is quicker."""
         return self[index]
+
+    def void(self, index: int) -> NDArray[np.bool_] | None:
+        """Which pixels of the image show nothing, (H, W), by what its file says; None if all show something."""
+        return None
 
     def name(self, index: int) -> str:
         """The file, or whatever else tells a person which sample this is."""

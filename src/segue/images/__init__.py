@@ -5,16 +5,14 @@ from segue.images.files import (
     IMAGE_SUFFIXES,
     ImageError,
     Raster,
-    check_image,
     find_fault,
-    photo_channels,
-    read_image,
-    read_mask,
     to_grey,
     to_planes,
     white,
     write_image,
 )
+from segue.images.masks import read_mask
+from segue.images.photos import check_image, photo_channels, read_image
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -16,7 +16,8 @@ import PIL.Image
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from segue.images import files
+from segue.images import masks, photos
+from segue.images.masks import StoredMask
 from segue.images.png import COLOR, GREY, HEADER, PALETTE, PNG, SAMPLES, find_chunks, read_chunk
 from segue.labels import Image, Mask
 from segue.machine.compiled import compile_loop
@@ -36,13 +37,19 @@ def read_image(path: str | Path) -> Image:
     image = plain_jpeg(data)
     if image is None:
         image = plain_png(data)
-    return files.read_image(path) if image is None else image
+    return photos.read_image(path) if image is None else image
+
+
+def read_stored(path: str | Path) -> StoredMask:
+    """What segue.images.masks.read_stored gives or raises."""
+    found = decode_png(contents(path))
+    return StoredMask(found[0][..., 0]) if found and found[1] in (GREY, PALETTE) else masks.read_stored(path)
 
 
 def read_mask(path: str | Path) -> Mask:
     """What segue.images.read_mask gives or raises."""
     found = decode_png(contents(path))
-    return found[0][..., 0] if found and found[1] in (GREY, PALETTE) else files.read_mask(path)
+    return found[0][..., 0] if found and found[1] in (GREY, PALETTE) else masks.read_mask(path)
 
 
 def contents(path: str | Path) -> bytes:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.ExifTags
 import PIL.Image
 import PIL.ImageOps
 from numpy.typing import NDArray
@@ -32,15 +31,8 @@ class ImageError(ValueError):
     """The file cannot be read as an image, or is not of the kind that is needed; the message names it."""
 
 
-def read_image(path: str | Path) -> Image:
-    """The image as RGB (H, W, 3), turned upright where its EXIF tag says so; transparency is dropped.
-
-    Grey, palettes and CMYK become RGB; of an animation or of pages the first is taken. ImageError if it cannot be read or has
-    more than 8 bits a channel.
-    """
-    with opened(path) as file:
-        reject_deep(path, file)
-        return np.array(upright(file).convert("RGB"))
+class DamagedImageError(ImageError):
+    """The file is not there, cut short, or no image at all: no other way of reading it would help."""
 
 
 def upright(file: PIL.Image.Image) -> PIL.Image.Image:
@@ -82,49 +74,6 @@ def to_planes(image: Raster) -> Raster:
     else:
         planes[:] = image.transpose(2, 0, 1)
     return planes
-
-
-def read_mask(path: str | Path) -> Mask:
-    """The numbers stored in a grey, palette or one-bit mask (H, W), as they are.
-
-    ImageError if it cannot be read, or has several channels or more than 8 bits.
-    """
-    with opened(path) as file:
-        if file.mode not in ("L", "P", "1"):
-            raise ImageError(
-                f"{path} is no mask: it has {len(file.getbands())} channel(s) of the mode {file.mode}; a mask has one channel of "
-                "8 bits that holds class numbers, so convert colours to numbers first"
-            )
-        return np.array(file, dtype=np.uint8)
-
-
-def check_image(path: str | Path) -> tuple[int, int]:
-    """The (width, height) of what read_image would give, or the error that it would raise, in a fraction of its time."""
-    with opened(path) as file:
-        reject_deep(path, file)
-        png = file.format == "PNG"
-        if file.format == "TIFF":  # which Pillow turns as it loads
-            file.load()
-            return file.size
-        tagged = not png or "exif" in file.info  # asked for its EXIF tags, a PNG without any is decoded
-        turned = tagged and file.getexif().get(PIL.ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        size = (file.height, file.width) if turned else (file.width, file.height)
-        if png:
-            file.verify()  # checksums
-        else:
-            file.draft(None, (1, 1))  # JPEG at an eighth of its size
-            file.load()
-        return size
-
-
-def photo_channels(path: str | Path) -> int:
-    """How many channels a picture of 8 bits has, by its header; 0 for all else: more bits, a TIFF of pages, no picture."""
-    try:
-        with opened(path) as file:
-            stack = file.format == "TIFF" and getattr(file, "n_frames", 1) > 1
-            return 0 if stack or is_deep(file) else len(file.getbands())
-    except ImageError:
-        return 0
 
 
 def reject_deep(path: str | Path, file: PIL.Image.Image) -> None:
@@ -173,7 +122,7 @@ def opened(path: str | Path) -> Iterator[PIL.Image.Image]:
 def check_promise(path: str | Path, width: int, height: int, needed: int, size: int) -> None:
     """ImageError if a file of `size` bytes cannot have the pixels that its header promises, which take `needed` bytes."""
     if needed > ROOM + 2000 * size:
-        raise ImageError(
+        raise DamagedImageError(
             f"{path} says it is {width} x {height} pixels (width x height), but has {size} bytes, too few for that: it is cut "
             "short or damaged; copy it again"
         )
@@ -187,19 +136,23 @@ def explained(path: str | Path) -> Iterator[None]:
     except ImageError:
         raise
     except FileNotFoundError:
-        raise ImageError(f"{path} does not exist") from None
+        raise DamagedImageError(f"{path} does not exist") from None
     except IsADirectoryError:
-        raise ImageError(f"{path} is a folder, not an image") from None
+        raise DamagedImageError(f"{path} is a folder, not an image") from None
     except PIL.UnidentifiedImageError:
         with Path(path).open("rb") as file:
             size = png_size(file.read(24))
         if size and 0 in size:
-            raise ImageError(f"{path} says it is {size[0]} x {size[1]} pixels (width x height), so none; copy it again") from None
-        raise ImageError(f"{path} cannot be read as an image: it begins like none that is known; {way_out(path)}") from None
+            raise DamagedImageError(
+                f"{path} says it is {size[0]} x {size[1]} pixels (width x height), so none; copy it again"
+            ) from None
+        raise DamagedImageError(
+            f"{path} cannot be read as an image: it begins like none that is known; {way_out(path)}"
+        ) from None
     except PIL.Image.DecompressionBombError as error:
         raise ImageError(f"{path} cannot be read as a whole: {error}; segue predict labels such images in bands") from None
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError, struct.error) as error:
-        raise ImageError(f"{path} cannot be read as an image: {error}; {way_out(path)}") from None
+        raise DamagedImageError(f"{path} cannot be read as an image: {error}; {way_out(path)}") from None
 
 
 def way_out(path: str | Path) -> str:

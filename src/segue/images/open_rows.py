@@ -5,8 +5,9 @@ from pathlib import Path
 import PIL.Image
 
 from segue.images import files
-from segue.images.channels import read_channels
-from segue.images.files import ImageError, Raster
+from segue.images.channels import read_with_void
+from segue.images.files import ImageError
+from segue.images.photos import photo_channels
 from segue.images.png import PNG
 from segue.images.png_rows import open_png
 from segue.images.rows import Source, size_of
@@ -38,7 +39,7 @@ def open_whole(path: Path) -> Source:
             f"{path} {size} of a format that can only be decoded whole, for which {WHOLE} pixels is the limit; save it as PNG "
             "without interlacing, or as TIFF in tiles"
         )
-    photo = files.photo_channels(path) > 0
-    image: Raster = files.read_image(path) if photo else read_channels(path)
+    image, _, alpha = read_with_void(path)
     height, width, channels = image.shape
-    return Source(path, height, width, channels, image.dtype, lambda first: iter([image[first:]]), photo)
+    photo = photo_channels(path) > 0
+    return Source(path, height, width, channels, image.dtype, lambda first: iter([image[first:]]), photo, alpha)

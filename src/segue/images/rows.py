@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ class Source:
     tags: tuple[tuple[int, int, int, Any, bool], ...] = ()
     """A TIFF's georeference, as tifffile writes it."""
     void: Callable[[int], Iterator[NDArray[Any]]] | None = None
-    """As `rows`, whether each pixel, (rows, W, 1), shows nothing, where the file names a value for that (GDAL's nodata)."""
+    """As `rows`, whether each pixel, (rows, W, 1), shows nothing, where the file may say so: by GDAL's nodata, nan, or a mask."""
 
     @property
     def row_bytes(self) -> int:
@@ -46,7 +48,8 @@ class Source:
 def fit(source: Source, channels: int) -> Source:
     """The image with as many channels as a network takes; ImageError if it cannot have them.
 
-    Of a photo of 8 bits, transparency is dropped, and colour becomes grey or grey colour, as when it is read whole.
+    Of a photo of 8 bits, transparency is dropped, and colour becomes grey or grey colour, as when it is read whole. Where an
+    image is transparent it shows nothing, unless the network sees the transparency as one of its channels.
     """
     if channels in (1, 3) and source.photo:
         if source.channels == channels:
@@ -61,7 +64,16 @@ def fit(source: Source, channels: int) -> Source:
             f"{source.path} has {source.channels} channel(s) of {source.kind}, but the network takes {channels}; "
             "give it an image with as many"
         )
-    return replace(source, channels=channels, rows=lambda first: (change(rows) for rows in source.rows(first)))
+    return replace(
+        source, channels=channels, rows=lambda first: (change(rows) for rows in source.rows(first)), alpha=False,
+        void=partial(hidden, source) if source.alpha else source.void,
+    )  # fmt: skip
+
+
+def hidden(source: Source, first: int) -> Iterator[NDArray[np.bool_]]:
+    """Which pixels of the rows from `first` on are transparent, or show nothing in another way, (rows, W, 1)."""
+    for rows, void in zip(source.rows(first), source.void(first) if source.void else repeat(False)):  # noqa: B905
+        yield void | (rows[..., -1:] == 0)
 
 
 def to_colour(rows: Raster) -> Raster:

@@ -1,6 +1,6 @@
 """TIFF, strip by strip or tile by tile, through tifffile."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,23 @@ import tifffile
 from numpy.typing import NDArray
 
 from segue.images.channels import to_raster
-from segue.images.files import ImageError, Raster
+from segue.images.files import DamagedImageError, ImageError, Raster
 from segue.images.rows import Source
-from segue.images.tiff import check_codec, check_extent, segments, stripe_height, usable_pages
+from segue.images.tiff import (
+    check_codec,
+    check_extent,
+    find_void,
+    has_alpha,
+    mask_page,
+    segments,
+    stripe_height,
+    usable_pages,
+    void_value,
+    without_void,
+)
 from segue.labels import Mask
 
 GEOREFERENCE = (33550, 33922, 34264, 34735, 34736, 34737)  # GeoTIFF: scale, tie points, transformation, keys and their values
-NODATA = 42113  # GDAL's
 STRIPE = 2**28  # bytes of pixels that can only be decoded together, at most
 PIECE = 2**22  # bytes of uncompressed rows that are read at a time
 LAB = (8, 9, 10)  # photometric
@@ -40,14 +50,14 @@ def open_tiff(path: Path) -> Source:
         check_extent(path, file.filehandle.size, pages)
         check_pieces(path, pages)
         tags = tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in first.tags if tag.code in GEOREFERENCE)
-        void = to_number(first.tags.valueof(NODATA), np.dtype(first.dtype))
-        alpha = bool(first.extrasamples) and first.extrasamples[-1] in (1, 2)
+        void, alpha = void_value(first), has_alpha(first)
         palette = first.photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1
-        kind = next(read_rows(path, void, alpha, height - 1)).dtype  # also tells whether it can be decoded
+        kind = next(read_rows(path, height - 1)).dtype  # also tells whether it can be decoded
+        masked = void is not None or kind == np.float32 or mask_page(file) is not None
     photo = kind == np.uint8 and len(pages) == 1 and channels <= 4 and first.photometric in GREY_OR_COLOUR
     return Source(
-        path, height, width, 3 if palette else channels, kind, partial(read_rows, path, void, alpha), photo, alpha, tags,
-        void=None if void is None else partial(read_void, path, void, alpha),
+        path, height, width, 3 if palette else channels, kind, partial(read_rows, path), photo, alpha, tags,
+        void=partial(read_void, path) if masked else None,
     )  # fmt: skip
 
 
@@ -61,43 +71,50 @@ def check_pieces(path: Path, pages: list[Any]) -> None:
             )
 
 
-def read_rows(path: Path, void: Any, alpha: bool, first: int) -> Iterator[Raster]:
+def read_rows(path: Path, first: int) -> Iterator[Raster]:
     """The rows from `first` on, (rows, W, C), as they are seen; of floats and signed integers, void pixels are 0."""
-    for rows, page in read_stored(path, first):
-        if void is not None and rows.dtype.kind in "fi":
-            rows = np.where(find_void(rows, void, alpha), rows.dtype.type(0), rows)
+    for rows, void, page in read_stored(path, first):
+        rows = without_void(rows, void, void_value(page))
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE and rows.shape[2] == 1:
             rows = (page.colormap.T >> 8).astype(np.uint8)[rows[..., 0]]  # type: ignore[union-attr]
         rows = to_raster(rows, path)
         yield 255 - rows if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and rows.dtype == np.uint8 else rows
 
 
-def read_void(path: Path, void: Any, alpha: bool, first: int) -> Iterator[NDArray[np.bool_]]:
+def read_void(path: Path, first: int) -> Iterator[NDArray[np.bool_]]:
     """Of the rows from `first` on, which pixels show nothing, (rows, W, 1)."""
-    return (find_void(rows, void, alpha) for rows, _ in read_stored(path, first))
+    return (void for _, void, _ in read_stored(path, first))
 
 
-def find_void(rows: NDArray[Any], void: Any, alpha: bool) -> NDArray[np.bool_]:
-    """Which pixels have the value `void`, which may be nan, in all channels but the transparency."""
-    colours = rows[..., :-1] if alpha and rows.shape[2] > 1 else rows
-    return (np.isnan(colours) if void != void else colours == void).all(axis=2, keepdims=True)
-
-
-def read_stored(path: Path, first: int) -> Iterator[tuple[NDArray[Any], tifffile.TiffPage]]:
-    """The rows from `first` on as the file has them, (rows, W, C), and its first page."""
+def read_stored(path: Path, first: int) -> Iterator[tuple[NDArray[Any], NDArray[np.bool_], tifffile.TiffPage]]:
+    """The rows from `first` on as the file has them, (rows, W, C), which show nothing, (rows, W, 1), and its first page."""
     with tifffile.TiffFile(path) as file:
         pages = usable_pages(path, file)
-        height = pages[0].imagelength
-        step = max(1, PIECE * height // pages[0].nbytes) if pages[0].is_contiguous else stripe_height(pages[0])
-        for top in range(first // step * step, height, step):
-            stop = min(top + step, height)
-            try:
-                parts = [page_rows(page, top, stop) for page in pages]
-            except Exception as error:  # a damaged TIFF can raise anything
-                check_codec(path, error)
-                raise ImageError(f"{path} is damaged at row {top} of {height}: {error}; copy it again") from None
-            rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-            yield rows[max(0, first - top) :], pages[0]
+        value, alpha, mask = void_value(pages[0]), has_alpha(pages[0]), mask_page(file)
+        shown = None if mask is None else page_stripes(path, [mask], first)
+        rest = np.empty((0, pages[0].imagewidth, 1), bool)  # rows of the mask that are read before their turn
+        for rows in page_stripes(path, pages, first):
+            void = find_void(rows, value, alpha)
+            if shown is not None:
+                while len(rest) < len(rows):
+                    rest = np.concatenate([rest, next(shown) == 0])
+                void, rest = void | rest[: len(rows)], rest[len(rows) :]
+            yield rows, void, pages[0]
+
+
+def page_stripes(path: Path, pages: Sequence[tifffile.TiffPage], first: int) -> Iterator[NDArray[Any]]:
+    """The rows from `first` on of pages that are alike, (rows, W, C), as many at a time as are packed together."""
+    height = pages[0].imagelength
+    step = max(1, PIECE * height // pages[0].nbytes) if pages[0].is_contiguous else stripe_height(pages[0])
+    for top in range(first // step * step, height, step):
+        stop = min(top + step, height)
+        try:
+            parts = [page_rows(page, top, stop) for page in pages]
+        except Exception as error:  # a damaged TIFF can raise anything
+            check_codec(path, error)
+            raise DamagedImageError(f"{path} is damaged at row {top} of {height}: {error}; copy it again") from None
+        rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        yield rows[max(0, first - top) :]
 
 
 def page_rows(page: tifffile.TiffPage, top: int, stop: int) -> NDArray[Any]:
@@ -129,19 +146,6 @@ def page_rows(page: tifffile.TiffPage, top: int, stop: int) -> NDArray[Any]:
                 pixels[..., 0] if separate else pixels
             )
     return rows
-
-
-def to_number(text: Any, kind: np.dtype[Any]) -> Any:
-    """GDAL's nodata, which is text, as a number of the image's type; None if there is none, or no pixel can be it."""
-    try:
-        value = float(str(text).strip(" \0"))
-    except ValueError:
-        return None
-    if kind.kind == "f":
-        with np.errstate(over="ignore"):
-            return kind.type(value)
-    fits = kind.kind in "iu" and value.is_integer() and np.iinfo(kind).min <= value <= np.iinfo(kind).max
-    return kind.type(int(value)) if fits else None
 
 
 def write_tiff(path: Path, height: int, width: int, bands: Iterable[Mask], step: int, tags: tuple[Any, ...]) -> None:

@@ -21,7 +21,8 @@ from segue.images.open_rows import open_source
 from segue.images.pictures import tint, to_rgb
 from segue.images.png_rows import write_png
 from segue.images.rows import Source, Window, fit
-from segue.images.tiff_rows import NODATA, write_tiff
+from segue.images.tiff import NODATA
+from segue.images.tiff_rows import write_tiff
 from segue.inference import Predictor
 from segue.inference.tiling import Plan, label_bands, make_plan
 from segue.labels import IGNORE, Labels, Mask

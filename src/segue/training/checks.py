@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from segue.data.batches.cache import estimate
+from segue.data.samples import Samples
 from segue.images import white
 from segue.labels import Labels
 from segue.recipes import Recipe
@@ -52,14 +53,22 @@ def check_compiler(device: torch.device) -> None:
 
 
 def measured(samples: Dataset[Any], count: int = 16) -> str:
-    """The mean and the standard deviation of each channel over some of the images, as arguments of segue train."""
+    """The mean and the standard deviation of each channel over some of the images, as arguments of segue train.
+
+    Pixels that show nothing are left out.
+    """
     length = len(samples)  # type: ignore[arg-type]
     chosen = np.linspace(0, length - 1, min(count, length)).round().astype(int)
     moments = []
     for index in chosen:
         image = np.asarray(samples[int(index)]["image"])
-        mean, std = (moment((0, 1), dtype=np.float64) / white(image) for moment in (image.mean, image.std))
-        moments.append((mean, std**2 + mean**2))
+        void = samples.void(int(index)) if isinstance(samples, Samples) else None
+        pixels = image.reshape(-1, image.shape[2]) if void is None else image[~void]
+        if len(pixels):
+            mean, std = (moment(0, dtype=np.float64) / white(image) for moment in (pixels.mean, pixels.std))
+            moments.append((mean, std**2 + mean**2))
+    if not moments:
+        raise ValueError(f"none of {len(chosen)} images shows anything: all their pixels are what their files call nodata")
     mean, square = np.mean(moments, axis=0)
     std = np.sqrt(np.maximum(square - mean**2, 0))
     std[std == 0] = 1  # a channel that is the same everywhere
