@@ -24,11 +24,11 @@ def nodata(value: str) -> dict[str, Any]:
     return {"extratags": [(42113, "s", 0, value, True)]}
 
 
-def tiff(array: NDArray[Any], **settings: Any) -> Callable[[Path], None]:
+def tiff(array: NDArray[Any], **settings: Any) -> Callable[[Path], object]:
     return lambda path: tifffile.imwrite(path, array, **{"metadata": None, "photometric": "minisblack", **settings})
 
 
-def picture(array: NDArray[Any], mode: str | None = None, **settings: Any) -> Callable[[Path], None]:
+def picture(array: NDArray[Any], mode: str | None = None, **settings: Any) -> Callable[[Path], object]:
     return lambda path: PIL.Image.fromarray(array, mode).save(path, **settings)
 
 
@@ -38,7 +38,7 @@ def packed(bits: int) -> NDArray[np.uint8]:
     return ((LABELS & (2**bits - 1)).reshape(6, -1, 8 // bits) << (8 - bits * (places + 1))).sum(axis=2).astype(np.uint8)
 
 
-def small_png(bits: int) -> Callable[[Path], None]:
+def small_png(bits: int) -> Callable[[Path], object]:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -48,7 +48,7 @@ def small_png(bits: int) -> Callable[[Path], None]:
     return lambda path: path.write_bytes(data) and None
 
 
-def small_tiff(bits: int, photometric: int, sparse: bool = False) -> Callable[[Path], None]:
+def small_tiff(bits: int, photometric: int, sparse: bool = False) -> Callable[[Path], object]:
     data = packed(bits).tobytes()
     row, offsets, counts = len(data) // 6, [8 + i * (len(data) // 6) for i in range(6)], [len(data) // 6] * 6
     if sparse:
@@ -83,7 +83,7 @@ def with_overview(path: Path) -> None:
 PALETTE = np.arange(255, -1, -1, dtype=np.uint16)[None].repeat(3, axis=0) * 257
 FLOATS = np.where(LABELS == 3, np.float32(np.nan), LABELS.astype(np.float32))
 
-STORED: dict[str, tuple[Callable[[Path], None], NDArray[np.uint8]]] = {
+STORED: dict[str, tuple[Callable[[Path], object], NDArray[Any]]] = {
     "white-is-zero.tif": (tiff(LABELS, photometric="miniswhite"), LABELS),
     "white-is-zero-lzw.tif": (picture(255 - LABELS, compression="tiff_lzw", tiffinfo={262: 0}), LABELS),
     "bits.tif": (tiff(LABELS == 3), LABELS == 3),
@@ -145,7 +145,7 @@ def test_the_stored_numbers_are_read(name: str, tmp_path: Path) -> None:
         (tiff(LABELS.astype(np.complex64)), r"holds complex64"),
     ],
 )
-def test_what_is_no_mask_is_named(make: Callable[[Path], None], message: str, tmp_path: Path) -> None:
+def test_what_is_no_mask_is_named(make: Callable[[Path], object], message: str, tmp_path: Path) -> None:
     make(tmp_path / "a.tif")
     with pytest.raises(ImageError, match=rf"a\.tif is no mask: it {message}"):
         read_mask(tmp_path / "a.tif")
@@ -175,7 +175,7 @@ def test_numbers_that_are_no_bytes_are_kept(tmp_path: Path) -> None:
         ("alpha.webp", picture(np.dstack([LABELS] * 3 + [LABELS != 3]).astype(np.uint8), lossless=True)),
     ],
 )
-def test_pixels_of_a_photo_that_show_nothing(name: str, make: Callable[[Path], None], tmp_path: Path) -> None:
+def test_pixels_of_a_photo_that_show_nothing(name: str, make: Callable[[Path], object], tmp_path: Path) -> None:
     make(tmp_path / name)
     void = read_void(tmp_path / name)
     assert void is not None
