@@ -202,9 +202,9 @@ def reference(model: Predictor, image: np.ndarray, scale: float, mirrored: bool)
     return torch.nn.functional.interpolate(logits, size=image.shape[:2], mode="bilinear").softmax(dim=1)[0]
 
 
-@pytest.mark.parametrize("name", ["enet", "bisenetv2", "fanet18"])
-def test_several_scales_and_mirror_images_are_averaged(name: str) -> None:
-    torch.manual_seed(1)  # of 0 ENet's classes are nearly even
+@pytest.mark.parametrize(("name", "seed"), [("enet", 1), ("bisenetv2", 0), ("fanet18", 0)])  # whose classes are apart
+def test_several_scales_and_mirror_images_are_averaged(name: str, seed: int) -> None:
+    torch.manual_seed(seed)
     network = create_model(name, 5).eval()
     image = np.random.default_rng(0).integers(0, 256, (96, 192, 3), np.uint8)
     labels = Labels.from_names(list("abcde"))
