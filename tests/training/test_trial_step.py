@@ -84,7 +84,7 @@ def test_what_is_trained_in_channels_last_scores_as_it_is_predicted(camvid: Path
     matrix = evaluate(Predictor.load(run / "last", device="cpu"), CamVid(camvid, "val"))
     assert matrix.mean_iu == pytest.approx(card.scores["camvid val"]["mean_iu"], abs=1e-3)  # but for logits that nearly tie
     other = train(tiny_recipe(camvid, memory_format="channels_first"), tmp_path / "other")
-    assert losses(run) == pytest.approx(losses(other), rel=1e-3)
+    assert losses(run) == pytest.approx(losses(other), rel=1e-2)  # of other kernels, whose rounding grows from step to step
 
 
 @pytest.mark.parametrize("loss", ["mean", "sum"])
