@@ -1,6 +1,7 @@
 """Tiny data in true layouts, how tests share a process, and what each of them begins with."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 import torch
 
 from helpers.training import write_camvid
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in a job in the background, and so in what it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 RUNTIMES = ("onnxruntime", "openvino", "nncf")
 
