@@ -193,20 +193,24 @@ def read_lines(path: Path, help: str) -> list[str]:
 
 
 def pair_files(images: Path, masks: Path, help: str) -> list[Pair]:
-    """Each image in the folder with the mask of the same stem; DataError, ending in `help`, if any is missing or alone."""
+    """Each image in the folder, and the folders in it, with the mask of the same place and stem; DataError, ending in `help`, if
+    any is missing or alone."""
     return pair(files_by_stem(images, help), files_by_stem(masks, help), help)
 
 
 def files_by_stem(folder: Path, help: str) -> dict[str, Path]:
-    """The images of a folder in the order of their names; hidden files are passed over."""
+    """The images of a folder and those in it, in the order of their names, by their place in it without the suffix; hidden ones
+    are passed over."""
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; {help}")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            if path.stem in files:
-                raise DataError(f"{files[path.stem]} and {path} differ in the suffix alone; keep one of them")
-            files[path.stem] = path
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if path.suffix.lower() in IMAGE_SUFFIXES and not any(part.startswith(".") for part in place.parts) and path.is_file():
+            stem = place.with_suffix("").as_posix()
+            if stem in files:
+                raise DataError(f"{files[stem]} and {path} differ in the suffix alone; keep one of them")
+            files[stem] = path
     if not files:
         raise DataError(f"{folder} has no images ({', '.join(IMAGE_SUFFIXES)}); {help}")
     return files

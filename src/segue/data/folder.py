@@ -241,7 +241,7 @@ def parse_splits(fields: Mapping[str, Any]) -> dict[str, float | list[str]]:
 
 def choose(pairs: list[Pair], split: str, splits: Mapping[str, float | list[str]], path: Path) -> list[Pair]:
     """The pairs of one split; DataError if a listed name is not there or is in two lists, or if none are left."""
-    stems = dict.fromkeys(image.stem for image, _ in pairs)
+    stems = [stem_of(image, path.parent) for image, _ in pairs]
     listed: dict[str, str] = {}
     for name, part in splits.items():
         for stem in part if isinstance(part, list) else []:
@@ -253,6 +253,12 @@ def choose(pairs: list[Pair], split: str, splits: Mapping[str, float | list[str]
     if not chosen:
         raise DataError(f"{path}: splits (={dict(splits)}) leaves {split} none of {len(pairs)} samples; give it more")
     return chosen
+
+
+def stem_of(image: Path, root: Path) -> str:
+    """The name of a sample: that of its image without the suffix, behind those of the folders below `images`."""
+    parts = image.relative_to(root).with_suffix("").parts
+    return "/".join(parts[parts.index("images") + 1 :])
 
 
 def draw(stem: str, splits: Mapping[str, float | list[str]]) -> str:

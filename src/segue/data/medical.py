@@ -13,7 +13,7 @@ import yaml
 from segue.data.files import FileSamples
 from segue.data.folder import parse_labels, parse_mapping, strings
 from segue.data.nifti import SUFFIXES, check_whole, import_nibabel, mean_and_deviation, read_header, read_volume
-from segue.data.samples import DataError
+from segue.data.samples import DataError, MisplacedError
 from segue.images import Raster
 from segue.images.masks import StoredMask
 from segue.labels import IGNORE, Labels, Mask
@@ -143,7 +143,7 @@ class VolumeSamples(FileSamples):
         headers = [read_header(path) for path in files]
         for name, path, header in zip((*self.description.modalities, "label"), files, headers, strict=True):
             if header.shape[:3] != headers[0].shape[:3]:
-                raise DataError(
+                raise MisplacedError(
                     f"{path} has the shape {header.shape[:3]}, but {files[0]} has {headers[0].shape[:3]} (right, front, up); "
                     "resample it to the same voxels"
                 )
@@ -151,7 +151,7 @@ class VolumeSamples(FileSamples):
                 raise DataError(f"{path} has the shape {header.shape}; {name} must be one volume, not {header.shape[3:]} of them")
             apart = headers[0].distance(header)
             if apart > 1:
-                raise DataError(
+                raise MisplacedError(
                     f"{path} lies {apart:.1f} voxels away from {files[0]}, by what their heads say; resample it to the same "
                     "voxels, or correct its head if that is wrong"
                 )

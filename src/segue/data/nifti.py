@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segue.data.samples import DataError
+from segue.data.samples import DamagedError, DataError
 
 SUFFIXES = (".nii", ".nii.gz")
 LOADING = threading.RLock()  # threads that want slices of one volume wait until one of them has loaded it
@@ -82,7 +82,7 @@ def read_header(path: Path) -> Header:
     except DataError:
         raise
     except Exception as error:  # nibabel has a kind for each fault of a file
-        raise DataError(unreadable(path, error)) from None
+        raise DamagedError(unreadable(path, error)) from None
     return Header((*shape, *image.shape[3:]), affine)
 
 
@@ -100,7 +100,7 @@ def check_whole(path: Path) -> None:
         if found % 2**32 != needed % 2**32:
             proxy.get_unscaled()
     except Exception as error:
-        raise DataError(unreadable(path, error)) from None
+        raise DamagedError(unreadable(path, error)) from None
 
 
 @functools.lru_cache(maxsize=8)
@@ -111,7 +111,7 @@ def load_volume(path: Path, stamp: int) -> Volume:
         proxy = image.dataobj
         stored = nibabel.orientations.apply_orientation(proxy.get_unscaled(), nibabel.io_orientation(image.affine))
     except Exception as error:
-        raise DataError(unreadable(path, error)) from None
+        raise DamagedError(unreadable(path, error)) from None
     return Volume(path, stored, float(proxy.slope), float(proxy.inter))
 
 

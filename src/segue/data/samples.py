@@ -31,6 +31,10 @@ class DamagedError(DataError):
     """A file is not there, cut short, or none of its kind: to be copied anew, where other DataErrors are to be mended."""
 
 
+class MisplacedError(DataError):
+    """Files of one sample are whole, but do not lie on one another."""
+
+
 class Samples(Dataset[Sample]):
     """A data set: samples by number, what their labels mean, and a name for each that a person can find again.
 

@@ -19,6 +19,7 @@ CLOSE = 12  # so far JPEG moves a colour, in red, green and blue together, where
 NEAR = 48  # so far from a colour of the table a pixel of a blurred mask may lie; one further off is ignored
 VOC_NUMBERS = {distinct_color(i - 1): i for i in range(IGNORE)}
 VOC_OUTLINE = (224, 224, 192)
+FEW = 64  # numbers below this may be classes where no names say how many there are; VOC's colours begin here
 VOIDS = ((0, 0, 0), VOC_OUTLINE)  # colours that mean no class where no table has them
 
 
@@ -37,6 +38,8 @@ class Meaning:
     """Whether nobody knows which colour has which name."""
     as_stored: bool = False
     """Whether the masks hold numbers, which are written as they are."""
+    said: frozenset[int] = frozenset()
+    """Numbers that the user's segue.yaml names, which hold something even where a file calls them nodata."""
     blurred: bool = False
     """Whether there are colours or numbers along the edges that nobody has drawn."""
 
@@ -73,11 +76,30 @@ def guess_meaning(readings: Sequence[Reading], labels: Labels | None = None) -> 
     if not colours:
         counts = total(reading.labels for reading in readings)
         colours.update({(label, label, label): int(counts[label]) for label in map(int, np.flatnonzero(counts))})
-    found = main_colours(colours)
+    found = sorted(main_colours(colours))
     blurred = len(colours) > MANY or any(reading.fault in ("jpeg-mask", "anti-aliased") for reading in readings)
     if all(red == green == blue for red, green, blue in found):
         return replace(guess_numbers([color[0] for color in found], labels), as_stored=not blurred, blurred=blurred)
+    if channel := numbering_channel(found, labels):
+        return by_channel(found, channel, labels)
     return replace(guess_table(found, labels, blurred), blurred=blurred)
+
+
+def numbering_channel(found: Sequence[Color], labels: Labels | None) -> list[int]:
+    """The values of the one channel that varies, where the others are 0 and these are class numbers, as CARLA writes them; else
+    nothing."""
+    channels = [channel for channel in zip(*found, strict=True) if any(channel)]
+    top = len(labels) if labels else FEW
+    numbers = list(channels[0]) if len(channels) == 1 else []
+    return numbers if len(numbers) > 1 and all(number < top or number == IGNORE for number in numbers) else []
+
+
+def by_channel(found: Sequence[Color], values: Sequence[int], labels: Labels | None) -> Meaning:
+    """Each colour as the number that one of its channels is."""
+    names = labels.names if labels else classes(1 + max(value for value in values if value != IGNORE))
+    palette = labels.palette if labels else Labels.from_names(names).palette
+    words = "One channel of the colours varies alone: its values are taken for the class numbers"
+    return Meaning(Labels(tuple(names), palette), dict(zip(found, values, strict=True)), words)
 
 
 def main_colours(colours: Mapping[Color, int]) -> list[Color]:

@@ -11,7 +11,7 @@ import yaml
 from numpy.typing import NDArray
 
 from segue.data.files import Pair, leaving_out_lone_files, pair_files
-from segue.data.folder import HELP, SPLITS
+from segue.data.folder import HELP, SPLITS, stem_of
 from segue.data.samples import DataError
 from segue.doctor.colours import NEAR, Meaning
 from segue.doctor.diagnosis import of_palettes, yaml_line
@@ -19,6 +19,7 @@ from segue.doctor.examination import Examination
 from segue.doctor.reading import Progress, in_parallel
 from segue.images import ImageError, write_image
 from segue.images.files import opened
+from segue.images.masks import ColourError, read_stored
 from segue.labels import IGNORE, Mask
 
 LOST = 0.01  # share of the pixels that may be no class unasked
@@ -50,7 +51,9 @@ class Written(NamedTuple):
 def find_meaning(found: Examination) -> Meaning:
     """What the masks mean, to be converted by; DataError if labels would be lost by that, or nothing is known of it."""
     if not found.meaning:
-        raise DataError(f"nothing of {found.root} could be read, so there is nothing to convert")
+        colours = [fault for fault in found.faults if fault.name == "colours"]
+        said = colours[0].sentence() if colours else f"nothing of {found.root} could be read, so there is nothing to convert"
+        raise DataError(f"nothing was converted. {said}" if colours else said)
     palettes = of_palettes(reading for readings in found.readings.values() for reading in readings)
     if palettes:
         raise DataError(f"nothing was converted. {palettes[0].sentence()}")
@@ -89,7 +92,9 @@ def write_pairs(root: Path, out: Path, meaning: Meaning, progress: Progress) -> 
     written = in_parallel(partial(write_pair, root, out, meaning), pairs, progress)
     ignored = sum(part.lost for part in written) / max(1, sum(part.size for part in written))
     check_loss(ignored, meaning)
-    whole = [image.stem for (image, _), part in zip(pairs, written, strict=True) if not part.fault]
+    whole = [stem_of(image, root) for (image, _), part in zip(pairs, written, strict=True) if not part.fault]
+    if not whole:
+        raise DataError(f"nothing was converted: {written[0].fault}")
     (out / "segue.yaml").write_text(description(root, meaning, {*whole}), "utf-8")
     left_out = [f"{path} has no {what}" for path, what in lone] + [part.fault for part in written if part.fault]
     return Converted(len(whole), left_out, ignored)
@@ -109,15 +114,15 @@ def write_pair(root: Path, out: Path, meaning: Meaning, pair: Pair) -> Written:
     """Copy an image, and write its mask as numbers."""
     image, mask = pair
     try:
-        with opened(mask) as file:
-            as_stored = file.mode in ("L", "P", "1") or file.mode.startswith(("I", "F"))
-            stored = np.array(file if as_stored else file.convert("RGB"))
+        stored, void = read_any(mask, meaning)
     except ImageError as error:
         return Written(str(error))
     if meaning.as_stored:
         numbers, lost = as_they_are(stored, mask), 0
     else:
         numbers, lost = to_numbers(stored.astype(int), meaning)
+    if void is not None:
+        numbers[void] = IGNORE
     target = out / mask.relative_to(root).with_suffix(".png")
     copied = out / image.relative_to(root)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +130,25 @@ def write_pair(root: Path, out: Path, meaning: Meaning, pair: Pair) -> Written:
     write_image(target, numbers)
     shutil.copyfile(image, copied)
     return Written("", numbers.size, lost)
+
+
+def read_any(mask: Path, meaning: Meaning) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """The numbers of a mask (H, W), or its colours (H, W, 3), and where it has none, which is 0 there; ImageError if it cannot
+    be read."""
+    try:
+        numbers, void, nodata = read_stored(mask)
+    except ColourError:
+        with opened(mask) as file:
+            return np.array(file.convert("RGB")), None
+    if nodata is not None and nodata not in meaning.said:
+        void = numbers == nodata if void is None else void | (numbers == nodata)
+    if void is None:
+        return numbers, None
+    if meaning.as_stored and meaning.numbers.get((IGNORE,) * 3, IGNORE) != IGNORE:
+        raise ImageError(
+            f"{mask} has pixels without data, for which {IGNORE} stands, but that is mapped to a class; write another"
+        )
+    return np.where(void, numbers.dtype.type(0), numbers), void
 
 
 def check_loss(ignored: float, meaning: Meaning) -> None:
@@ -160,10 +184,12 @@ def as_they_are(mask: NDArray[Any], path: Path) -> Mask:
         if (mask != mask[..., :1]).any():
             raise DataError(f"{path} holds colours, but other masks hold numbers; segue doctor cannot convert them together")
         mask = mask[..., 0]
-    if mask.min(initial=0) < 0 or mask.max(initial=0) > 255 or (mask != mask.astype(np.int64)).any():
+    if mask.min(initial=0) < 0 or mask.max(initial=0) > 255:
+        below = mask.min(initial=0) < 0 and mask.max(initial=0) < 256
+        why = "name those below 0 in segue.yaml, in ignore or mapping" if below else "they look like instance numbers"
         raise DataError(
-            f"{path} has numbers of {mask.min()} to {mask.max()}, which do not fit into 8 bits: they look like instance numbers; "
-            "write a mask of class numbers, 0 to 254"
+            f"{path} has numbers of {mask.min()} to {mask.max()}, which do not fit into 8 bits: {why}; or write a mask of class "
+            "numbers, 0 to 254"
         )
     return mask.astype(np.uint8)
 

@@ -34,9 +34,11 @@ def diagnose(readings: Mapping[str, Sequence[Reading]], legend: Legend, own: boo
         for reading in everything
         if reading.labels is not None and reading.fault not in ("jpeg-mask", "anti-aliased") and not (mixed and reading.palette)
     ]
-    faults += of_labels(legible, legend, own) or (
-        of_emptiness(legible, legend, {id(reading) for reading in readings.get("train", [])}) + of_classes(readings, legend, own)
-    )
+    wrong = of_labels(legible, legend, own)
+    faults += wrong
+    if not any(fault.broken for fault in wrong):
+        train = {id(reading) for reading in readings.get("train", [])}
+        faults += of_emptiness(legible, legend, train) + of_classes(readings, legend, own)
     faults += of_duplicates(readings)
     return sorted(faults, key=lambda fault: list(KINDS).index(fault.name))
 
@@ -77,12 +79,30 @@ def of_palettes(readings: Iterable[Reading]) -> list[Fault]:
     return [Fault("colours", files, found, way)] if files else []
 
 
+def of_segments(readings: Iterable[Reading], classes: int) -> Fault | None:
+    """Colours that number segments over all images, as in COCO's panoptic PNGs: nearly each is in one mask alone.
+
+    classes: how many names there are, where that is known, else 0.
+    """
+    coloured = [reading for reading in readings if reading.colours]
+    uses = Counter(colour for reading in coloured for colour in reading.colours if any(colour))
+    alone = sum(count == 1 for count in uses.values())
+    if len(coloured) < 3 or alone < 0.9 * len(uses) or alone <= max(classes, len(coloured)):
+        return None
+    found = (
+        f"{alone} of {len(uses)} colours are in one mask alone, so they number segments and not classes: as in COCO's panoptic "
+        "PNGs, where a segment's id is R + 256 G + 65536 B, and its class stands in the JSON beside them."
+    )
+    way = "Write for each segment its class number: by the category_id that segments_info in the JSON has for its id."
+    return Fault("colours", [reading.mask for reading in coloured], found, way)
+
+
 def of_labels(readings: Sequence[Reading], legend: Legend, own: bool) -> list[Fault]:
     """What is wrong with the labels of all masks, taken together: the first that fits of a table of faults."""
     if not readings:
         return []
     held = Held(readings, legend, own)
-    for judge in (of_zero_255, of_some_zero_255, of_train_ids):
+    for judge in (of_zero_255, of_one_class, of_some_zero_255, of_train_ids):
         if fault := judge(held):
             return [fault]
     if not held.unknown:
@@ -137,7 +157,7 @@ def of_zero_255(held: Held) -> Fault | None:
     """Black and white, where 255 is what is ignored."""
     names, number, legend = held.names, held.number, held.legend
     black_and_white = held.found == {0} and held.counts[IGNORE] and number <= 2
-    if not (black_and_white and legend.known[0] and legend.table[IGNORE] == IGNORE):
+    if not (black_and_white and legend.known[0] and legend.table[IGNORE] == IGNORE) or IGNORE in legend.said:
         return None
     if names == EM.names:
         way = "In the challenge's files 255 is cell and 0 is membrane; here 1 is membrane. Write 0 for cell, 1 for membrane."
@@ -147,18 +167,36 @@ def of_zero_255(held: Held) -> Fault | None:
     return held.mended("zero-255", held.files, held.words, lines)
 
 
+def of_one_class(held: Held) -> Fault | None:
+    """A single name, from which a network learns nothing."""
+    if held.number != 1:
+        return None
+    name, marked = held.names[0], max(held.found, default=1) or 1
+    two = ("background", name) if name.lower() not in BACKGROUND else (name, "object")
+    lines = names_line(two) + mapping_line({0: two[0], marked: two[1]})
+    return held.mended("one-class", held.files, held.words, lines, f"Put both lines into segue.yaml, if {marked} is {two[1]}:")
+
+
 def of_some_zero_255(held: Held) -> Fault | None:
-    """Of two classes, masks of 0 and 255 alone, where others hold 1; but if 255 stands beside 1, it is void."""
+    """Of two classes, masks of 0 and 255 alone, where others hold 1; but if 255 stands beside 1, it is void.
+
+    A mere doubt: 255 may be void there, and 1 not in view.
+    """
     readings, names = held.readings, held.names
-    if held.found != {0, 1} or held.number != 2 or held.legend.table[IGNORE] != IGNORE:
+    if held.found != {0, 1} or held.number != 2 or held.legend.table[IGNORE] != IGNORE or IGNORE in held.legend.said:
         return None
     each = [{int(label) for label in np.flatnonzero(reading.labels)} for reading in readings if reading.labels is not None]
     if any({1, IGNORE} <= labels for labels in each):
         return None
     some = [reading.mask for reading, labels in zip(readings, each, strict=True) if labels == {0, IGNORE}]
-    words = "These masks hold 0 and 255 alone, others hold 1 and no 255."
-    lines = mapping_line({0: names[0], 1: names[1], 255: names[1]})
-    return held.mended("zero-255", some, words, lines) if some else None
+    words = "These masks hold 0 and 255 alone, others hold 1 and no 255. Perhaps 255 is the second class there; else it is void."
+    if not some or not held.own:
+        return Fault("zero-255", some, words, stops=False) if some else None
+    way = (
+        "Only you know which it is. Put one of these lines into segue.yaml: the first says void, the second that it is the class:"
+    )
+    lines = "ignore: [255]\n" + mapping_line({0: names[0], 1: names[1], 255: names[1]})
+    return Fault("zero-255", some, words, way, lines, stops=False)
 
 
 def of_train_ids(held: Held) -> Fault | None:
@@ -193,9 +231,9 @@ def of_background(held: Held) -> Fault | None:
         return None
     way = (
         "Only you know which it is. Put one of these lines into segue.yaml: the first names 0 as background, the second "
-        f"ignores 0, the third, if there is one, ignores {top} and leaves the others as they are."
+        f"ignores 0, the third ignores {top} and leaves the others as they are."
     )
-    lines = names_line(("background", *names)) + held.shifted() + f"ignore: [{top}]\n" * (held.number > 1)
+    lines = names_line(("background", *names)) + held.shifted() + f"ignore: [{top}]\n"
     return held.mended("background-is-a-class", held.files, held.words, lines, way)
 
 
@@ -210,7 +248,8 @@ def of_instance_numbers(held: Held) -> Fault | None:
 def of_other_numbers(held: Held) -> Fault | None:
     """As many labels as there are names, with other numbers; 255 may be one of them."""
     ordered = sorted(held.found)
-    if len(held.found) == held.number - 1 and held.counts[IGNORE] and held.legend.table[IGNORE] == IGNORE:
+    unsaid = held.legend.table[IGNORE] == IGNORE and IGNORE not in held.legend.said
+    if len(held.found) == held.number - 1 and held.counts[IGNORE] and unsaid:
         ordered.append(IGNORE)
     if not held.own or len(ordered) != held.number or len(held.found & held.known) >= 2:
         return None

@@ -12,7 +12,8 @@ from segue.data.files import FileSamples, leaving_out_lone_files, pair_files
 from segue.data.folder import HELP
 from segue.data.samples import DataError, Samples
 from segue.doctor.colours import Meaning, guess_meaning
-from segue.doctor.diagnosis import diagnose, of_duplicates, of_single_samples
+from segue.doctor.diagnosis import diagnose, of_duplicates, of_segments, of_single_samples
+from segue.doctor.exports import beside_images, several_a_class
 from segue.doctor.faults import KINDS, Fault
 from segue.doctor.reading import Legend, Progress, Reading, read_splits
 from segue.labels import IGNORE, Labels
@@ -79,6 +80,8 @@ def examine(
         faults += [*of_single_samples(everything), *of_duplicates(readings), no_description(root, meaning, everything)]
         if not Path(root, "images").is_dir() and "val" not in splits:
             faults.append(Fault("layout", found=f"There is no folder {Path(root, 'val', 'images')}{folders_in(Path(root))}"))
+    if segments := of_segments(everything, len(legend.labels) if described and legend else 0):
+        meaning, faults = None, [segments, *(fault for fault in faults if fault.name not in ("colours", "no-description"))]
     faults = [with_conversion(fault, meaning) for fault in faults]
     faults.sort(key=lambda fault: list(KINDS).index(fault.name))
     return Examination(name, root, splits, readings, legend, faults, meaning)
@@ -92,10 +95,11 @@ def lone_files(lone: Mapping[str, str]) -> list[Fault]:
     found = f"{path} has no {what}."
     images = [Path(path).stem for path, what in lone.items() if what == "mask"][:HINTED]
     masks = [Path(path).stem for path, what in lone.items() if what == "image"][:HINTED]
+    several, way = several_a_class(images, masks)
     ends = Counter(end for image in images for end in {difference(image, mask) for mask in masks} if end)
-    if ends and ends.most_common(1)[0][1] > max(1, 0.5 * len(images)):
+    if not several and ends and ends.most_common(1)[0][1] > max(1, 0.5 * len(images)):
         found += f' Many names differ by "{ends.most_common(1)[0][0]}" alone.'
-    return [Fault("no-partner", [*lone], found)]
+    return [Fault("no-partner", [*lone], f"{found} {several}" if several else found, way)]
 
 
 def difference(one: str, other: str) -> str:
@@ -112,7 +116,7 @@ def folders_in(root: Path) -> str:
     deep = [path for path in sorted([*root.glob("*/"), *root.glob("*/*/")]) if not path.name.startswith(".")]
     ends = [path for path in deep if path.is_dir() and not any(path in other.parents for other in deep)]
     shown = ", ".join(path.relative_to(root).as_posix() for path in ends[:8])
-    return f" (found: {shown or 'no folders'}{', ...' * (len(ends) > 8)})"
+    return f" (found: {shown or 'no folders'}{', ...' * (len(ends) > 8)}){beside_images(root)}"
 
 
 def undescribed(root: Path) -> dict[str, Samples]:
@@ -133,7 +137,7 @@ def meaning_of(readings: Sequence[Reading], legend: Legend) -> Meaning:
     numbers = {(label, label, label): int(legend.table[label]) for label in map(int, np.flatnonzero(legend.known))}
     blurred = any(reading.fault in ("jpeg-mask", "anti-aliased") for reading in readings)
     words = "What they mean stands in segue.yaml"
-    return Meaning(legend.labels, numbers, words, as_stored=not blurred, blurred=blurred)
+    return Meaning(legend.labels, numbers, words, as_stored=not blurred, said=legend.said, blurred=blurred)
 
 
 def legend_of(meaning: Meaning) -> Legend:

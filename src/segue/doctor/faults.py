@@ -25,6 +25,14 @@ KINDS = {
         "Add what is missing, give both the same name, or move these files away.",
     ),
     "unreadable": Kind("These files cannot be read: they are cut off, empty, or no pictures.", "Copy them anew, or delete them."),
+    "unsuitable": Kind(
+        "These files are whole, but are not as they must be.", "Mend what is named; there is nothing to copy anew or to delete."
+    ),
+    "misplaced": Kind(
+        "The volumes of a case do not lie on the same voxels, by what their heads say: the labels are not on what they label.",
+        "Resample them to the voxels of the first, labels by nearest neighbour; or correct the head that is wrong. The files are "
+        "whole: there is nothing to copy anew or to delete.",
+    ),
     "size-differs": Kind(
         "An image and its mask have different sizes, so the labels do not lie on what they label.",
         "Export the masks at the size of the images; enlarge or shrink a mask by nearest neighbour alone.",
@@ -39,8 +47,8 @@ KINDS = {
         "Take the masks of numbers that the data come with, or write such.",
     ),
     "sixteen-bit": Kind(
-        "The masks have more than 8 bits; a mask holds class numbers of 0 to 254, and 255 for what is ignored.",
-        "Write class numbers in their place, with 8 bits.",
+        "The masks hold numbers that are not 0 to 255 and not mapped; class numbers are 0 to 254, and 255 is what is ignored.",
+        "Say in segue.yaml what they mean, in mapping or in ignore, or write class numbers in their place.",
     ),
     "jpeg-mask": Kind(
         "The masks are JPEGs, which blur numbers as they blur colours: at every edge stand labels that nobody has drawn.",
@@ -51,6 +59,10 @@ KINDS = {
         "JPEGs once.",
         "Export them anew without smoothing, and resize masks by nearest neighbour alone.",
     ),
+    "one-class": Kind(
+        "There is one class alone, so a network has nothing to tell it from: all is that class, and the score is always 100.",
+        "Name what is around it as a class of its own.",
+    ),
     "off-by-one": Kind("The labels are counted from 1, but classes are counted from 0.", "Take 1 from each label."),
     "background-is-a-class": Kind(
         "There is one label more than there are names. Either 0 is background, which has no name, so that each class would be "
@@ -59,7 +71,7 @@ KINDS = {
         "ignore the last label.",
     ),
     "zero-255": Kind(
-        "The masks are black and white, 0 and 255; but 255 is what is ignored, so the second class would never be learnt.",
+        "The masks are black and white, 0 and 255; but 255 is what is ignored, so a class that it stands for is never learnt.",
         "Write 1 where the masks have 255.",
     ),
     "label-ids": Kind(

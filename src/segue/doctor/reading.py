@@ -14,10 +14,11 @@ import numpy as np
 import PIL.ExifTags
 from numpy.typing import NDArray
 
-from segue.data.files import FileSamples
-from segue.data.samples import Samples
+from segue.data.files import FileSamples, read
+from segue.data.samples import DamagedError, DataError, MisplacedError, Samples
 from segue.images import ImageError
-from segue.images.files import opened
+from segue.images.files import DamagedImageError, opened
+from segue.images.masks import read_stored
 from segue.labels import IGNORE, Color, Labels, Mask
 
 Counts = NDArray[np.int64]
@@ -36,11 +37,13 @@ class Legend:
     """(256,) whether a label may stand in a mask."""
     table: Mask
     """(256,) the class of each label, or 255."""
+    said: frozenset[int] = frozenset()
+    """The labels that the user's segue.yaml names."""
 
     @classmethod
     def of(cls, samples: Samples) -> "Legend":
         if isinstance(samples, FileSamples):
-            return cls(samples.labels, samples.known, samples.table)
+            return cls(samples.labels, samples.known, samples.table, samples.said)
         table = np.arange(256, dtype=np.uint8)
         table[len(samples.labels) :] = IGNORE
         return cls(samples.labels, (table != IGNORE) | (np.arange(256) == IGNORE), table)
@@ -74,7 +77,7 @@ class Reading:
     @property
     def faulty(self) -> str:
         """The file at fault."""
-        return self.image if self.fault == "unreadable" and self.found.startswith(self.image) else self.mask
+        return self.image if self.fault in ("unreadable", "unsuitable") and self.found.startswith(self.image) else self.mask
 
 
 def read_splits(
@@ -152,41 +155,60 @@ class Reader:
         """Why a sample cannot be read."""
         image, mask = self.names(index)
         if not isinstance(self.samples, FileSamples):
-            return Reading(image, mask, "unreadable", str(error))
+            return Reading(image, mask, kind_of(error), str(error))
         try:
             mask_size = self.samples.mask(index).shape[::-1]
         except (ValueError, OSError) as mask_error:
-            return self.explain_mask(image, mask, str(mask_error))
+            return self.explain_mask(image, mask, mask_error) if self.one_each else self.told(image, mask, mask_error)
         labels = None if self.seen.mask is None else np.bincount(self.seen.mask.reshape(-1), minlength=256)
         try:
             image_size = self.samples.image(index).shape[1::-1]
         except (ValueError, OSError) as image_error:
-            return Reading(image, mask, "unreadable", str(image_error), labels=labels)
+            return self.told(image, mask, image_error, labels)
         if image_size == mask_size:
-            return Reading(image, mask, "unreadable", str(error), labels=labels)
+            return self.told(image, mask, error, labels)
         found = f"{image} is {size_text(image_size)} pixels (width x height), its mask is {size_text(mask_size)}"
         turned = mask_size == image_size[::-1]
         if turned and header(image).turned:
             found += ", as the image was before it was turned by its EXIF tag"
         return Reading(image, mask, "orientation" if turned else "size-differs", f"{found}.", mask_size, labels)
 
-    def explain_mask(self, image: str, mask: str, error: str) -> Reading:
+    def told(self, image: str, mask: str, error: Exception, labels: Counts | None = None) -> Reading:
+        """The reading of a sample of which the error tells what is wrong."""
+        return Reading(image, mask, kind_of(error), str(error), labels=labels)
+
+    def explain_mask(self, image: str, mask: str, error: Exception) -> Reading:
         """Why a mask cannot be read."""
-        format, mode, size, _ = header(mask)
-        if not format or mode in ("L", "P", "1"):
-            return Reading(image, mask, "unreadable", error)
+        try:
+            numbers, void, nodata = read(Path(mask), read_stored)
+        except DataError as unread:
+            return self.explain_colours(image, mask, unread)
+        shown = numbers != nodata if nodata is not None else np.ones(numbers.shape, bool)
+        held = numbers[shown if void is None else shown & ~void]
+        if held.min(initial=0) >= 0 and held.max(initial=0) < 256:
+            return self.told(image, mask, error)
+        return Reading(image, mask, "sixteen-bit", describe_numbers(held), numbers.shape[::-1])
+
+    def explain_colours(self, image: str, mask: str, error: Exception) -> Reading:
+        """Of a mask that holds no numbers: which colours, if it holds such."""
+        told = header(mask)
+        if told.mode in ("", "L", "P", "1", "LA") or told.mode.startswith(("I", "F")):
+            return self.told(image, mask, error)
         try:
             with opened(mask) as file:
-                if mode.startswith(("I", "F")):
-                    numbers = np.array(file)
-                    fit = numbers.min(initial=0) >= 0 and numbers.max(initial=0) < 256
-                    labels = np.bincount(numbers.astype(np.uint8).reshape(-1), minlength=256) if fit else None
-                    return Reading(image, mask, "sixteen-bit", describe_numbers(numbers), size, labels)
                 colours = count_colours(np.array(file.convert("RGB")))
         except ImageError as unread:
-            return Reading(image, mask, "unreadable", str(unread))
+            return self.told(image, mask, unread)
         found = f"{mask} has {len(colours)}{' or more' * (len(colours) == COLOURS)} colours"
-        return Reading(image, mask, "jpeg-mask" if format == "JPEG" else "colours", f"{found}.", size, colours=colours)
+        fault = "jpeg-mask" if told.format == "JPEG" else "colours"
+        return Reading(image, mask, fault, f"{found}.", told.size, colours=colours)
+
+
+def kind_of(error: Exception) -> str:
+    """The kind of fault that an error tells of."""
+    if isinstance(error, MisplacedError):
+        return "misplaced"
+    return "unreadable" if isinstance(error, DamagedError | DamagedImageError | OSError) else "unsuitable"
 
 
 class Header(NamedTuple):
@@ -266,10 +288,14 @@ def count_colours(pixels: NDArray[np.uint8]) -> dict[Color, int]:
 
 
 def describe_numbers(numbers: NDArray[Any]) -> str:
-    """What numbers a mask of more than 8 bits has."""
-    top, low = numbers.max(initial=0), numbers.min(initial=0)
-    fit = "they fit into 8 bits" if low >= 0 and top <= 255 else "they may number instances"
-    return f"The numbers are {low} to {top}: {fit}."
+    """What numbers a mask has that are not 0 to 255."""
+    low, top = numbers.min(initial=0), numbers.max(initial=0)
+    below = np.unique(numbers[numbers < 0])[:8]
+    if len(below) and top < 256:
+        return (
+            f"The numbers are {low} to {top}; those below 0 are {', '.join(map(str, below))}, which segue.yaml can ignore or map."
+        )
+    return f"The numbers are {low} to {top}: they may number instances."
 
 
 def describe_labels(counts: Counts, shown: int = 8) -> str:
