@@ -154,7 +154,7 @@ def test_label_maps_beside_scores_of_another_program_are_read(root: Path, tmp_pa
         ("ulm_000002_000019_labelIds.png", np.zeros(SIZE, np.uint8), r"_pred_labelIds\.png and .* are both of .*; keep"),
         (f"{FRAMES[0]}_pred_labelIds.png", np.zeros((12, 20), np.uint8), "aachen_000000.* is 20 x 12 pixels .* is 40 x 24"),
         (f"{FRAMES[0]}_pred_labelIds.png", np.zeros((*SIZE, 3), np.uint8), "aachen_000000.* mode RGB"),
-        (f"{FRAMES[0]}_pred_labelIds.png", np.zeros(SIZE, np.uint16), "aachen_000000.* mode I;16"),
+        (f"{FRAMES[0]}_pred_labelIds.png", np.full(SIZE, 300, np.uint16), "aachen_000000.*300"),
         (f"{FRAMES[3]}_pred_labelIds.png", np.full(SIZE, 34, np.uint8), "ulm_000003.* has the label 34"),
         (f"{FRAMES[3]}_pred_labelIds.png", b"\x89PNG", "ulm_000003.* cannot be read"),
     ],

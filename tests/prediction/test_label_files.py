@@ -112,8 +112,17 @@ class TestLabelFiles:
             list(label_files(predictor(), {photos[0]: tmp_path / "a.png", photos[1]: tmp_path / "b.png"}))
         assert not (tmp_path / "a.png").exists()
 
-    def test_a_nan_is_an_error_and_no_warning(self, tmp_path: Path) -> None:
-        tifffile.imwrite(tmp_path / "a.tif", np.full((24, 40, 3), np.nan, np.float32), photometric="rgb")
+    def test_pixels_without_data_get_no_class(self, tmp_path: Path) -> None:
+        image = np.ones((24, 40, 3), np.float32)
+        image[:6], image[6, :20] = np.nan, 0
+        tifffile.imwrite(tmp_path / "a.tif", image, photometric="rgb")
+        (result,) = label_files(predictor(), {tmp_path / "a.tif": tmp_path / "a.png"})
+        mask = read_mask(tmp_path / "a.png")
+        assert (mask[:6] == 255).all() and (mask[6:] < 2).all()
+        assert result.error == "" and sum(result.shares) == pytest.approx(1)
+
+    def test_an_infinite_value_is_an_error_and_no_warning(self, tmp_path: Path) -> None:
+        tifffile.imwrite(tmp_path / "a.tif", np.full((24, 40, 3), np.inf, np.float32), photometric="rgb")
         (result,) = label_files(predictor(), {tmp_path / "a.tif": tmp_path / "a.png"})
         assert result.error.startswith(f"{tmp_path / 'a.tif'} has 2880 values that are nan or infinite")
 

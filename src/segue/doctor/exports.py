@@ -20,8 +20,8 @@ def beside_images(root: Path) -> str:
             names = "; the names stand in _classes.csv, in the order of their numbers" * (folder / "_classes.csv").exists()
             return (
                 f". These are masks NAME_mask.png beside images NAME, as Roboflow exports them: put the images of {folder.name} "
-                f"into {folder.name}/images, and the masks into {folder.name}/masks without _mask at the end of their names; call "
-                f"the folder valid val{names}"
+                f"into {folder.name}/images, and the masks into {folder.name}/masks without _mask at the end of their names; "
+                f"call the folder valid val{names}"
             )
     return ""
 

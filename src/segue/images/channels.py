@@ -78,6 +78,7 @@ def read_tiff(path: str | Path) -> tuple[NDArray[Any], NDArray[np.bool_], bool]:
         array = np.dstack([page.asarray() for page in pages]) if len(pages) > 1 else first.asarray()
         mask = mask_page(file)
         shown = None if mask is None else mask.asarray()
+        palette = first.colormap if first.photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1 else None
     if array.shape[: len(first.shape)] != first.shape:
         raise ImageError(f"{path} is decoded to the lengths {array.shape}, but its tags say {first.shape}; save it anew")
     if first.axes == "SYX":
@@ -87,8 +88,8 @@ def read_tiff(path: str | Path) -> tuple[NDArray[Any], NDArray[np.bool_], bool]:
     if shown is not None:
         void |= shown[..., None] == 0
     array = without_void(pixels, void, value)
-    if first.photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1:
-        array = (first.colormap.T >> 8).astype(np.uint8)[array[..., 0]]
+    if palette is not None:
+        array = (palette.T >> 8).astype(np.uint8)[array[..., 0]]
     elif first.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype in (np.uint8, np.bool_):
         array = ~array
     turn = first.tags.valueof("Orientation", 1)

@@ -19,7 +19,7 @@ from segue.images.pictures import heat_map, overlay
 from segue.images.rows import is_large, suffix_for
 from segue.inference import Predictor
 from segue.inference.crf import DenseCRF
-from segue.labels import Image, Mask
+from segue.labels import IGNORE, Image, Mask
 from segue.machine.threads import ordered
 from segue.prediction.large_images import label_file
 from segue.prediction.one_image import describe, label_photo, read_photo
@@ -44,6 +44,8 @@ class Photo:
     """As an RGB picture (H, W, 3)."""
     seen: Raster | None = None
     """As the network sees it."""
+    void: NDArray[np.bool_] | None = None
+    """(H, W), which pixels show nothing and get no class, if there are any."""
     mask: Mask | None = None
     uncertainty: NDArray[np.float32] | None = None
     """(H, W), the variance of several samples."""
@@ -122,7 +124,7 @@ class Labeller:
     def read(self, photo: Photo) -> Photo:
         if not photo.tiled:
             try:
-                photo.image, photo.seen = read_photo(photo.source, self.predictor.channels)
+                photo.image, photo.seen, photo.void = read_photo(photo.source, self.predictor.channels)
             except (ValueError, MemoryError) as error:
                 photo.error = describe(photo.source, error)
         return photo
@@ -133,6 +135,8 @@ class Labeller:
                 self.label_in_tiles(photo)
             elif photo.image is not None and photo.seen is not None:
                 photo.mask, photo.uncertainty = label_photo(self.predictor, photo.image, photo.seen, self.crf, self.samples)
+                if photo.void is not None:
+                    photo.mask[photo.void] = IGNORE
         except (ValueError, MemoryError, torch.OutOfMemoryError) as error:
             photo.error = describe(photo.source, error)
         return photo
@@ -165,8 +169,11 @@ class Labeller:
             write_image(beside(target, "uncertainty"), heat_map(uncertainty))
 
     def shares(self, counts: NDArray[np.number] | None) -> tuple[float, ...]:
-        """How much of an image each class has; empty for one that is left out."""
-        return () if counts is None else tuple(float(count / counts.sum()) for count in counts[: len(self.predictor.labels)])
+        """How much of the labelled pixels each class has; empty for an image that is left out."""
+        if counts is None:
+            return ()
+        counts = counts[: len(self.predictor.labels)]
+        return tuple(float(count) / max(1.0, float(counts.sum())) for count in counts)
 
 
 def identify(predictor: Predictor) -> str:
