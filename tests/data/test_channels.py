@@ -24,8 +24,9 @@ from segue import Labels, Predictor, create_model, evaluate, save_checkpoint, tr
 from segue.checkpoint import Card, load_checkpoint
 from segue.data.batches.loading import TrainingSamples, training_loader
 from segue.data.batches.transforms import Augment
+from segue.data.contract import check_samples
 from segue.data.folder import Folder
-from segue.data.samples import DataError, check_samples
+from segue.data.samples import DataError
 from segue.images import ImageError, read_channels, read_mask, write_image
 from segue.images.pictures import Row, contact_sheet, overlay, to_rgb
 from segue.inference import Normalize

@@ -17,9 +17,10 @@ from helpers.commands import call
 from helpers.extras import needed
 from segue import load_checkpoint
 from segue.data import create_dataset
+from segue.data.contract import check_samples
 from segue.data.medical import BRATS, ISLES, Brats, Isles, Volumes
 from segue.data.nifti import load_volume
-from segue.data.samples import DataError, check_samples
+from segue.data.samples import DataError
 
 nibabel = needed("nibabel")
 

@@ -29,6 +29,7 @@ from segue import export as exporting  # noqa: E402
 from segue.engines.conversion import to_onnx  # noqa: E402
 from segue.export import ExportedModel, ExportError, export  # noqa: E402
 from segue.export.graph import build_graph  # noqa: E402
+from segue.export.parity import drawn_examples  # noqa: E402
 
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 LABELS = Labels.from_names(["a", "b", "c"])
@@ -315,3 +316,11 @@ def test_eight_bits_may_cost_half_a_point() -> None:
     assert "mean IU is 69.49%" in Parity("here", mean_iu=(0.7, 0.6949)).fault(int8=True)
     assert Parity("here", {"a": 0.99991}, pixels=100_000, different=9).fault(int8=False) == ""
     assert "the worst image is a" in Parity("here", {"a": 0.99989}, pixels=100_000, different=11).fault(int8=False)
+
+
+@pytest.mark.parametrize("short_side", [1, 20, 33, 40, 47])
+def test_images_are_drawn_for_any_short_side(short_side: int) -> None:
+    card = Card("unet", STREETS, short_side=short_side)
+    for make in drawn_examples(card, "uint8", smallest=1):
+        name, image, _, _ = make()
+        assert name == f"{image.shape[0]} x {image.shape[1]}"

@@ -44,8 +44,21 @@ def main() -> None:
         if name not in COMMANDS:
             raise ValueError(f'no command "{name}"{did_you_mean(name, COMMANDS)}')
         COMMANDS[name](args)
-    except (ValueError, FloatingPointError, OSError) as error:
-        print(f"segue: {error}", file=sys.stderr)
+    except (ValueError, FloatingPointError, OSError, RuntimeError, MemoryError) as error:
+        print(f"segue: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def one_line(error: Exception) -> str:
+    """What went wrong, without the lines that torch puts around and behind it."""
+    text = str(error) or type(error).__name__
+    if "Original Traceback" in text:  # of a process that loads samples
+        *_, last = text.strip().splitlines()
+        text = last.split(": ", 1)[-1]
+    if isinstance(error, RuntimeError):
+        text = text.strip().splitlines()[0]
+    if isinstance(error, MemoryError) or any(words in text.lower() for words in ("allocate memory", "out of memory")):
+        return f"there is not enough memory: {text}; take smaller images, crops or batches, or close other programs"
+    return text

@@ -22,21 +22,31 @@ def train(args: Sequence[str]) -> None:
             names.setdefault(recipe.network, []).append(name)
         print(
             "usage: segue train RECIPE --out FOLDER [--field value ...]\n       segue train RECIPE --plan [--field value ...]\n"
-            "       segue train --resume FOLDER\n\n"
+            "       segue train --resume FOLDER [--root FOLDER]\n\n"
             "Recipes, by network; those of streets and cells draw their own data:\n"
             + "\n".join(f"  {network:18}{', '.join(recipes)}" for network, recipes in sorted(names.items()))
             + "\nFields of a recipe: segue train RECIPE --help"
         )
         return
 
-    def resume(folder: tyro.conf.Positional[Path], devices: int = 0, nodes: int = 0) -> None:
-        """Go on with the run in FOLDER after the last epoch that it finished."""
-        from segue.training.run_folder import load_recipe
+    def resume(folder: tyro.conf.Positional[Path], root: str = "", devices: int = 0, nodes: int = 0) -> None:
+        """Go on with the run in FOLDER after the last epoch that it finished.
+
+        Args:
+            folder: The run's.
+            root: Where its data are now, if they have moved.
+            devices: Devices on each node; 0 takes one, or what torchrun says.
+            nodes: Machines; 0 takes one, or what torchrun says.
+        """
+        from segue.training.run_folder import load_recipe, move_data
         from segue.training.train import train
 
+        if root:
+            move_data(folder, root)
         train(load_recipe(folder), folder, devices=devices, nodes=nodes, resume=True)
 
     if args[0] == "--resume":
+        check_resumed(args[1:])
         tyro.cli(resume, args=args[1:], prog="segue train --resume")
         return
 
@@ -72,6 +82,23 @@ def train(args: Sequence[str]) -> None:
         train(recipe, out, devices=devices, nodes=nodes)
 
     tyro.cli(start, args=args[1:], prog=f"segue train {args[0]}")
+
+
+def check_resumed(args: Sequence[str]) -> None:
+    """ValueError if a run that goes on is to get other fields than its own."""
+    from dataclasses import fields
+
+    from segue.recipes import Recipe
+
+    names = {f"--{field.name}".replace("_", "-") for field in fields(Recipe)} - {"--root"}
+    for arg in args:
+        name = arg.split("=")[0].replace("_", "-")
+        if name in names:
+            folder = next((arg for arg in args if not arg.startswith("-")), "RUN")
+            raise ValueError(
+                f"a run goes on by its own recipe, so {name} cannot be changed; begin a new run from it: segue train RECIPE "
+                f"--init {folder} {name} ... --out NEW"
+            )
 
 
 def show_plan(recipe: "Recipe", devices: int) -> None:

@@ -1,6 +1,6 @@
 """The sample contract: what every data set gives."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -63,13 +63,4 @@ class Samples(Dataset[Sample]):
         return f"sample {index}"
 
     def check(self, index: int) -> None:
-        """Raise DataError if the sample cannot be used; quicker than to load it, where that is possible."""
-
-
-def check_samples(samples: Any, split: str, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> None:
-    """DataError if the split is empty or one of its files cannot be used."""
-    if len(samples) == 0:
-        raise DataError(f"the {split} split is empty")
-    if isinstance(samples, Samples):
-        for index in progress(range(len(samples))):
-            samples.check(index)
+        """Raise DataError if the sample cannot be used; a data set that defines it is asked, instead of reading every sample."""

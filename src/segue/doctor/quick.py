@@ -3,24 +3,36 @@
 from collections.abc import Callable
 from typing import Any
 
+from segue.data.contract import check_samples
 from segue.data.files import FileSamples
 from segue.data.folder import Folder
-from segue.data.samples import DataError, check_samples
+from segue.data.samples import DataError
 from segue.doctor.diagnosis import diagnose
+from segue.doctor.faults import KINDS
 from segue.doctor.reading import Legend, Progress, read_splits
+from segue.labels import IGNORE, Labels
 
 
-def quick_check(train_data: Any, val_data: Any, progress: Callable[[str], Progress] = lambda description: iter) -> None:
+def quick_check(
+    train_data: Any,
+    val_data: Any,
+    progress: Callable[[str], Progress] = lambda description: iter,
+    labels: Labels | None = None,
+) -> None:
     """DataError, naming the first fault, if a data set is broken; what is merely doubtful is printed.
 
-    Every mask is read, and every image checked without decoding it. Of data that are not in pairs of files, `check` alone is
-    asked.
+    Every mask is read, and every image checked without decoding it. Data that are not in pairs of files are asked to `check`
+    themselves, or else read.
     """
     splits = {"train": train_data, "val": val_data}
     in_files = {split: samples for split, samples in splits.items() if isinstance(samples, FileSamples) and len(samples)}
     for split, samples in splits.items():
         if split not in in_files:
-            check_samples(samples, {"train": "training", "val": "validation"}[split], progress(f"checking the {split} split"))
+            part = {"train": "training", "val": "validation"}[split]
+            number = len(labels or getattr(samples, "labels", None) or range(IGNORE))
+            if number == 1:
+                raise DataError(f"one-class: the {part} data: {KINDS['one-class'].meaning} {KINDS['one-class'].mending}")
+            check_samples(samples, part, progress(f"checking the {split} split"), number)
     if len({(samples.labels, samples.table.tobytes()) for samples in in_files.values()}) == 1:
         groups = [in_files]
     else:

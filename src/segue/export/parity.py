@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segue.checkpoint import Card
 from segue.data.samples import Sample, Samples
+from segue.data.synthetic.base import SMALLEST
 from segue.data.synthetic.streets import Streets
 from segue.export.files import ExportedModel
 from segue.images import IMAGE_SUFFIXES, Raster, to_grey
@@ -138,7 +139,8 @@ def drawn_examples(card: Card, kind: str, smallest: int) -> list[Callable[[], Ex
     sizes = [*SIZES]
     if card.short_side:  # one that is enlarged and one that is made smaller
         sizes += [(2 * card.short_side // 3, card.short_side + 1), (card.short_side + 101, 4 * card.short_side // 3)]
-    fitting = [(max(height, smallest), max(width, smallest)) for height, width in sizes]
+    least = max(smallest, SMALLEST)
+    fitting = [(max(height, least), max(width, least)) for height, width in sizes]
     return [lambda number=number, size=size: draw(card, kind, number, size) for number, size in enumerate(fitting)]  # type: ignore[misc]
 
 

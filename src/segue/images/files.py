@@ -24,6 +24,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 TYPES = (np.uint8, np.uint16, np.float32)
 WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}  # the number that stands for 1 in images of each type
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # how a file begins; + is BigTIFF
+FAR = 300  # metres; a depth of which half is beyond this is in another unit
 ROOM = 2**26  # bytes of an image that are taken on trust; beyond, a file must have a 2000th of what its header promises
 
 
@@ -56,6 +57,20 @@ def find_fault(image: NDArray[Any], channels: int = 0) -> str:
     if image.dtype == np.float32 and not np.isfinite(image).all():
         wrong = int(np.count_nonzero(~np.isfinite(image)))
         return f"{wrong} values that are nan or infinite; put numbers in their place, such as by numpy.nan_to_num"
+    return ""
+
+
+def find_depth_fault(depth: NDArray[Any], size: tuple[int, ...]) -> str:
+    """What keeps an array from being the depth of an image of this (height, width), to be read after "it has"; else nothing."""
+    if depth.shape != size or depth.dtype.kind != "f":
+        return f"the shape {depth.shape} and the type {depth.dtype}; it must be {size} of float32, in metres"
+    if not np.isfinite(depth).all():
+        wrong = int(np.count_nonzero(~np.isfinite(depth)))
+        return f"{wrong} values that are nan or infinite; put numbers in their place, such as 0 where nothing was measured"
+    some = depth[::8, ::8]  # enough to tell the unit by
+    known = some[some > 0]
+    if known.size and np.median(known) > FAR:
+        return f"a median of {np.median(known):g}, which looks like millimetres; it must be in metres"
     return ""
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from segue.checkpoint import Card, load_checkpoint
 from segue.engines import create_engine
-from segue.images import Raster, find_fault, to_planes
+from segue.images import Raster, find_depth_fault, find_fault, to_planes
 from segue.inference.upsampling import Taps, taps, upsample, upsample_argmax, upsample_confident
 from segue.labels import Confidence, Labels, Mask, Probabilities
 from segue.models.base import as_segmentation_model, pad_to_multiple
@@ -244,8 +244,8 @@ class Predictor:
         if fault:
             hint = "; a network that uses depth takes it as depth=" if image.shape[2:] == (self.channels - 1,) else ""
             raise ValueError(f"image has {fault}{hint}")
-        if depth is not None and depth.shape != image.shape[:2]:
-            raise ValueError(f"depth has the shape {depth.shape}; it must be {image.shape[:2]}, one number for each pixel")
+        if depth is not None and (fault := find_depth_fault(np.asarray(depth), image.shape[:2])):
+            raise ValueError(f"depth has {fault}")
         x = torch.from_numpy(to_planes(image))[None].to(self.device)
         metres = None if depth is None else torch.tensor(depth, dtype=torch.float32, device=self.device)[None, None]
         return self.normalize(x, metres)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from segue.data.batches.cache import estimate
+from segue.data.batches.loading import EpochSampler
 from segue.data.samples import Samples
 from segue.images import white
 from segue.labels import Labels
@@ -16,8 +17,8 @@ from segue.training.samples import fields_of
 
 
 def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> None:
-    """ValueError if the images have other channels than the recipe, its crops are too small for the network, or this machine
-    cannot do what it asks for."""
+    """ValueError if the images have other channels than the recipe, its crops are too small for the network, there are fewer
+    images than a batch has, or this machine cannot do what it asks for."""
     sample = train_data[0]
     channels = np.shape(sample["image"])[-1] + ("depth" in fields_of(recipe, sample))
     if channels != len(recipe.mean):
@@ -35,6 +36,7 @@ def check_fit(recipe: Recipe, network: nn.Module, train_data: Dataset[Any]) -> N
     smallest = getattr(network, "min_size", 1)
     if min(recipe.crop) < smallest:
         raise ValueError(f"crop (={recipe.crop}) must be at least {smallest} x {smallest} for {recipe.network}; use larger crops")
+    EpochSampler(len(train_data), recipe.batch_size, recipe.seed)  # type: ignore[arg-type]
     if recipe.cache == "memory":
         estimate(train_data).check()
     if recipe.compile:

@@ -72,6 +72,18 @@ def keep_format(out: Path, memory_format: str) -> None:
             new.write_text(json.dumps({**fields, "memory_format": memory_format}, indent=1) + "\n")
 
 
+def move_data(run: Path, root: str) -> None:
+    """Write into the recipe of a run, and of those before it, where its data are now; ValueError if there is nothing."""
+    if not Path(root).exists():
+        raise ValueError(f"there is no folder {root}, which --root says the data have moved to")
+    recipe = load_recipe(run)
+    with replacing(run / "recipe.json") as new:
+        new.write_text(json.dumps({**json.loads((run / "recipe.json").read_text()), "root": absolute(root)}, indent=1) + "\n")
+    before = run.with_name(f"{run.name}-{recipe.before}")
+    if recipe.before and (before / "recipe.json").exists():
+        move_data(before, root)
+
+
 def absolute(place: str) -> str:
     """The path from the root, if it leads somewhere from here."""
     return str(Path(place).resolve()) if place and Path(place).exists() else place

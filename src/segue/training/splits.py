@@ -39,7 +39,7 @@ class Splits:
 
     def check(self) -> None:
         """DataError if one of the splits is broken."""
-        quick_check(self.train, self.val, self.progress)
+        quick_check(self.train, self.val, self.progress, self.labels)
 
     @cached_property
     def label_counts(self) -> LabelCounts:

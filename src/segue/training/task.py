@@ -10,7 +10,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from segue.data.batches.loading import EvaluationSamples, evaluation_loader, sample_name, training_loader
+from segue.data.batches.loading import EvaluationSamples, evaluation_loader, training_loader
+from segue.data.contract import sample_name
 from segue.engines.choices import FORMATS
 from segue.images.pictures import Row
 from segue.inference import Normalize, label_maps, resize_image, working_size

@@ -85,7 +85,7 @@ class TestTrainingSamples:
             np.random.seed(1)
             torch.manual_seed(1)
             if use and fails:
-                with pytest.raises(RuntimeError):
+                with pytest.raises(DataError, match="sample 0: the transform fails: RuntimeError"):
                     TrainingSamples(Drawn(), greedy, 5, 0)[0, 0]
             elif use:
                 TrainingSamples(Drawn(), greedy, 5, 0)[0, 0]

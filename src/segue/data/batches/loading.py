@@ -9,15 +9,18 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from segue.data.batches.transforms import Transform
+from segue.data.contract import check_arrays, check_labels, check_sample, sample_name
 from segue.data.samples import DataError
-from segue.images import Raster, find_fault, to_planes
-from segue.labels import IGNORE, Mask
+from segue.images import to_planes
 
 PixelMap = Callable[[Mapping[str, Any]], Any]
 """From an augmented sample to one more number for each of its pixels, (H, W)."""
 
 Key = tuple[int, int]
 """(epoch, index): the randomness of a sample depends on nothing else but the seed."""
+
+
+FEW = 10  # images; so few are scenes to be cut, rather than data that are all there is
 
 
 class EpochSampler(Sampler[Key]):
@@ -31,7 +34,10 @@ class EpochSampler(Sampler[Key]):
         if batch_size < 1 or batch_size % processes:
             raise ValueError(f"batch_size (={batch_size}) must be a multiple of the {processes} devices that share a batch")
         if length < batch_size:
-            raise DataError(f"the training split has {length} samples, fewer than batch_size (={batch_size}); make it smaller")
+            raise DataError(
+                f"the training split has {length} samples, fewer than batch_size (={batch_size}); make it smaller"
+                + ("; of few large scenes, cut tiles, since an epoch is one crop of each image" if length < FEW else "")
+            )
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.process, self.processes = process, processes
         self.epoch = 0
@@ -68,11 +74,20 @@ class TrainingSamples(Dataset[dict[str, Any]]):
         with seeded(self.seed, epoch, index):
             sample = self.samples[index]
             if self.transform:
-                before = check_arrays(sample, name, self.fields)[0].dtype
-                sample = self.transform(**{field: sample[field] for field in self.fields})
+                before = check_sample(sample, name, self.fields)[0].dtype
+                sample = self.transformed({field: sample[field] for field in self.fields}, name)
                 check_type(sample, before, name)
         tensors = to_tensors(sample, index, self.num_classes, name, self.fields)
         return {**tensors, **{field: torch.from_numpy(np.ascontiguousarray(of(sample))) for field, of in self.maps.items()}}
+
+    def transformed(self, sample: dict[str, Any], name: str) -> Any:
+        """What the transform makes of a sample; DataError with its name if it cannot."""
+        try:
+            return self.transform(**sample) if self.transform else sample
+        except ValueError:
+            raise
+        except Exception as error:  # which it is depends on who wrote the transform
+            raise DataError(f"{name}: the transform fails: {type(error).__name__}: {error}") from error
 
 
 class EvaluationSamples(Dataset[dict[str, Any]]):
@@ -115,7 +130,8 @@ def evaluation_loader(samples: EvaluationSamples, workers: int) -> DataLoader[di
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """A batch of samples; DataError if their images are of several types, which torch would mix without a word."""
+    """A batch of samples; DataError if their images are of several types, which torch would mix without a word, or of several
+    sizes."""
     first = samples[0]
     for sample in samples:
         if sample["image"].dtype != first["image"].dtype:
@@ -123,6 +139,12 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
                 f"the images of samples {first['index']} and {sample['index']} differ in their type: {first['image'].dtype} and "
                 f"{sample['image'].dtype}; give all images of a data set one type"
             )
+        for field, tensor in first.items():
+            if np.shape(sample[field]) != np.shape(tensor):
+                raise DataError(
+                    f"samples {first['index']} and {sample['index']} differ in the shape of their {field}: "
+                    f"{tuple(np.shape(tensor))} and {tuple(np.shape(sample[field]))}; end the transform with a crop to one size"
+                )
     batch: dict[str, Any] = default_collate(samples)
     return batch
 
@@ -150,33 +172,11 @@ def to_tensors(
 ) -> dict[str, Any]:
     """Check a sample, and turn its image to (C, H, W), depth to (1, H, W); DataError with its name if it breaks the contract."""
     image, mask = check_arrays(sample, name, fields)
-    worst = int((mask + np.uint8(1)).max(initial=0)) - 1  # 255, which is ignored, becomes 0
-    if worst >= num_classes:
-        raise DataError(
-            f"{name}: the mask has the label {worst}, but there are {num_classes} classes, 0 to {num_classes - 1}; "
-            f"map it to a class or to {IGNORE}, which is ignored"
-        )
+    check_labels(mask, num_classes, name)
     tensors = {"image": torch.from_numpy(to_planes(image)), "mask": torch.from_numpy(mask.copy()), "index": index}
     if "depth" in fields:
         tensors["depth"] = torch.from_numpy(np.array(sample["depth"], np.float32))[None]
     return tensors
-
-
-def check_arrays(sample: Any, name: str, fields: Sequence[str] = ("image", "mask")) -> tuple[Raster, Mask]:
-    """The image and the mask of a sample; DataError with its name unless their shapes and types are as they should be."""
-    if not isinstance(sample, Mapping) or not set(fields) <= sample.keys():
-        came = f"a dict of {', '.join(map(str, sample))}" if isinstance(sample, Mapping) else f"a {type(sample).__name__}"
-        raise DataError(f"{name}: the sample is {came}; it must be a dict with {' and '.join(fields)}")
-    image, mask = np.asarray(sample["image"]), np.asarray(sample["mask"])
-    fault = find_fault(image)
-    if fault:
-        raise DataError(f"{name}: the image has {fault}")
-    if mask.shape != image.shape[:2] or mask.dtype != np.uint8:
-        raise DataError(
-            f"{name}: the mask has the shape {mask.shape} and the type {mask.dtype}; it must be {image.shape[:2]} of uint8, "
-            "one class number for each pixel of the image"
-        )
-    return image, mask
 
 
 def check_type(sample: Any, before: np.dtype[Any], name: str) -> None:
@@ -187,9 +187,3 @@ def check_type(sample: Any, before: np.dtype[Any], name: str) -> None:
             f"{name}: the transform makes the image {after} of {before}; leave its values to mean and std, which the network's "
             "checkpoint keeps"
         )
-
-
-def sample_name(samples: Dataset[Any], index: int) -> str:
-    """What the data set calls the sample, or its number."""
-    name = getattr(samples, "name", None)
-    return str(name(index)) if callable(name) else f"sample {index}"

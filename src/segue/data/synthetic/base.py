@@ -8,6 +8,7 @@ from segue.data.samples import Sample, Samples
 from segue.data.synthetic.drawing import Chance
 
 COUNTS = {"train": 400, "val": 60, "test": 60}
+SMALLEST = 32  # height and width of a scene
 KEPT = 512 * 2**20  # bytes of drawn samples that are kept for the next epoch
 
 
@@ -19,8 +20,8 @@ class Drawn(Samples):
             raise ValueError(f"split (={split!r}) must be one of {', '.join(COUNTS)}")
         if count is not None and count < 1:
             raise ValueError(f"count (={count}) must be at least 1")
-        if len(size) != 2 or min(size) < 32:
-            raise ValueError(f"size (={size}) must be (height, width), each at least 32")
+        if len(size) != 2 or min(size) < SMALLEST:
+            raise ValueError(f"size (={size}) must be (height, width), each at least {SMALLEST}")
         if seed < 0:
             raise ValueError(f"seed (={seed}) must be at least 0")
         self.split = split
@@ -35,6 +36,9 @@ class Drawn(Samples):
         same = copy.copy(self)
         same.kept = 0
         return same
+
+    def check(self, index: int) -> None:
+        """Nothing: what is drawn can be used."""
 
     def draw(self, chance: Chance) -> Sample:
         raise TypeError(f"{type(self).__name__} has no draw(): drawn data must define it")
