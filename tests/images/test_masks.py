@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from segue.images import ImageError, fast_decoding, read_mask
+from segue.images import ImageError, fast_decoding, read_channels, read_mask
 from segue.images.masks import read_stored
 from segue.images.photos import read_void
 
@@ -149,6 +149,19 @@ def test_what_is_no_mask_is_named(make: Callable[[Path], object], message: str, 
     make(tmp_path / "a.tif")
     with pytest.raises(ImageError, match=rf"a\.tif is no mask: it {message}"):
         read_mask(tmp_path / "a.tif")
+
+
+def test_nan_in_lerc_is_refused_rather_than_0(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tiff(FLOATS, **nodata("nan"))(path)
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as file:
+        at = file.pages[0].tags["Compression"].valueoffset  # type: ignore[union-attr]
+    data[at : at + 2] = (34887).to_bytes(2, "little")
+    path.write_bytes(data)
+    for read in (read_mask, read_channels):
+        with pytest.raises(ImageError, match=r"LERC with nan .* save it with deflate"):
+            read(path)
 
 
 def test_numbers_that_are_no_bytes_are_kept(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class Folder(FileSamples):
 
         segue.yaml
         train/images/a.jpg     an image of 8 bits a channel, of any size; of others with the entry `channels`
-        train/masks/a.png      its mask: one channel of 8 bits, grey or palette, of the same size and name
+        train/masks/a.png      its mask: one channel of whole numbers, grey or palette, of the same size and name
         val/images/... val/masks/..., and test/ if there is one
 
     The same without the folders train, val and test, where segue.yaml says how to split:
@@ -47,9 +47,11 @@ class Folder(FileSamples):
         names: [background, cell]            # the classes; the first is number 0
         palette: [[0, 0, 0], [255, 0, 0]]    # a colour for each, red green blue
         mapping: {0: 0, 255: cell}           # label in the masks: class number, class name or "ignore"; as they are if left out
-        ignore: [254]                        # labels in the masks that are ignored; 255 is, unless it is mapped
+        ignore: [254, -1]                    # labels in the masks that are ignored; 255 is, unless it is mapped
         splits: {val: 0.2, test: [a, b]}     # a share, or the names (without suffix) of the samples; what remains is train
         channels: 6                          # of every image, as stored: see below; if left out, images are seen as RGB of 8 bits
+
+    What files call nodata, by GDAL's value, nan, transparency or a TIFF's mask, is ignored, unless `mapping` names that label.
 
     With `channels`, images have that many (1 is grey), of 8 bits, 16 bits or float32, all of one type: TIFF with its channels in
     each pixel, in planes or in pages, or PNG. Integers are seen as shares of what their type can hold, floats as they are. The

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NODATA = 42113  # GDAL's tag
 ALPHA = (1, 2)  # extra samples
+LERC = 34887  # compression
 
 # tifffile logs what it finds odd in a TIFF's tags, which Python would print on standard error; what matters is raised.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -39,6 +40,11 @@ def usable_pages(path: str | Path, file: Any) -> list[Any]:
         raise ImageError(f"{path} has pages of {shapes} and so on; they must be alike, each one channel, or else one page")
     if first.axes not in ("YX", "YXS", "SYX"):
         raise ImageError(f"{path} has the axes {first.axes} of the lengths {first.shape}; it must be one image, not a volume")
+    if first.compression == LERC and void_value(first) is not None and np.isnan(void_value(first)):
+        raise ImageError(
+            f"{path} is packed by LERC with nan where there are no data, which imagecodecs gives as 0; save it with deflate, "
+            "such as by gdal_translate -co COMPRESS=DEFLATE"
+        )
     return pages
 
 
