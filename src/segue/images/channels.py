@@ -78,12 +78,13 @@ def read_tiff(path: str | Path) -> tuple[NDArray[Any], NDArray[np.bool_], bool]:
         array = np.dstack([page.asarray() for page in pages]) if len(pages) > 1 else first.asarray()
         mask = mask_page(file)
         shown = None if mask is None else mask.asarray()
+        value, turn = void_value(first), first.tags.valueof("Orientation", 1)
         palette = first.colormap if first.photometric == tifffile.PHOTOMETRIC.PALETTE and len(pages) == 1 else None
     if array.shape[: len(first.shape)] != first.shape:
         raise ImageError(f"{path} is decoded to the lengths {array.shape}, but its tags say {first.shape}; save it anew")
     if first.axes == "SYX":
         array = array.transpose(1, 2, 0)
-    pixels, value = array if array.ndim == 3 else array[..., None], void_value(first)
+    pixels = array if array.ndim == 3 else array[..., None]
     void = find_void(pixels, value, has_alpha(first))
     if shown is not None:
         void |= shown[..., None] == 0
@@ -92,7 +93,6 @@ def read_tiff(path: str | Path) -> tuple[NDArray[Any], NDArray[np.bool_], bool]:
         array = (palette.T >> 8).astype(np.uint8)[array[..., 0]]
     elif first.photometric == tifffile.PHOTOMETRIC.MINISWHITE and array.dtype in (np.uint8, np.bool_):
         array = ~array
-    turn = first.tags.valueof("Orientation", 1)
     return turn_upright(array, turn), turn_upright(void[..., 0], turn), has_alpha(first)
 
 

@@ -97,6 +97,7 @@ def read_void(path: str | Path) -> NDArray[np.bool_] | None:
     with reading(path) as (file, pages):
         first = pages[0]
         value, alpha, mask = void_value(first), has_alpha(first), mask_page(file)
+        turn = first.tags.valueof("Orientation", 1)
         if value is None and not alpha and mask is None:
             return None
         hidden = False if mask is None else mask.asarray() == 0
@@ -108,4 +109,4 @@ def read_void(path: str | Path) -> NDArray[np.bool_] | None:
             raise
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     void = find_void(pixels, value, alpha)[..., 0] | hidden | (alpha and pixels[..., -1] == 0)
-    return turn_upright(void, first.tags.valueof("Orientation", 1))
+    return turn_upright(void, turn)
