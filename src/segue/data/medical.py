@@ -296,6 +296,10 @@ def find_files(folder: Path, description: Description, help: str) -> list[Path]:
         paths = [path for path in files if path.is_file() and fnmatchcase(path.name, pattern)]
         if len(paths) != 1:
             several = f"several files {pattern} ({paths[0].name}, {paths[1].name})" if paths else f"no file {pattern}"
-            raise DataError(f"{folder} has {several} for {name}; it must have one; {help}")
+            unlabelled = (
+                "; to label a case that has no labels, put a volume of zeros there, with the head of the others, and take no "
+                "notice of the mask"
+            ) * (name == "label" and not paths)
+            raise DataError(f"{folder} has {several} for {name}; it must have one{unlabelled}; {help}")
         found += paths
     return found
