@@ -34,8 +34,7 @@ from segue.export.parity import drawn_examples  # noqa: E402
 DOCS = Path(__file__).parents[2] / "docs" / "export.md"
 LABELS = Labels.from_names(["a", "b", "c"])
 OTHERS = {"deeplabv3plus": {"backbone": "resnet18"}}  # of which torch's exporter makes quick work
-IN_OTHERS = [("bayesian_segnet", {"width": 8}), ("enet", {"encoder_only": True}), ("fcn16s", {"width": 4})]  # part for part
-EVERY = [(name, OTHERS.get(name, options)) for name, options in NETWORKS if (name, options) not in IN_OTHERS]
+EVERY = [(name, OTHERS.get(name, options)) for name, options in NETWORKS]
 
 
 def photo(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
